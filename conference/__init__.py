@@ -1,0 +1,1 @@
+"""The package every deployable shares: domain, protocol, ports, adapters, settings and telemetry, in that order."""

@@ -1,0 +1,1 @@
+"""Implementations of the ports. Each SDK is imported in exactly one of these modules."""

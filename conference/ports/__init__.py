@@ -1,0 +1,1 @@
+"""Protocol classes in domain words. `conference.adapters` implements them; workers and functions use nothing else."""
