@@ -1,0 +1,116 @@
+"""Every setting of every process, read once from the environment by a `wiring.py`.
+
+Names are `PARLEY_` + the field in upper case (OpenTelemetry's own `OTEL_*` names are kept). Defaults are those of one
+machine; the runner and the Bicep templates set the rest. `local.settings.example.json` and docs/operations.md are
+compared with this class by a test.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """A sentence a field on what it affects."""
+
+    model_config = SettingsConfigDict(env_prefix="PARLEY_", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    # --- all processes ---
+    environment: Literal["local", "test", "production"] = Field(
+        "local", description="Production switches debug hooks off and demands TLS origins."
+    )
+    data_dir: Path = Field(Path(".data"), description="Folder of the embedded defaults: database, keys, files.")
+    region: str = Field("local", description="Region of this process; rooms stick to the region of their SFU.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severity that is logged."
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"),
+        description="OTLP over http/protobuf collector (for example the .NET Aspire Dashboard); unset exports nothing.",
+    )
+    debug_hooks: bool = Field(False, description="Allows fault scenarios on signaling and SFU; refused in production.")
+    ca_file: Path | None = Field(None, description="Extra certificate authority that outgoing TLS trusts.")
+
+    # --- stores ---
+    database_url: str = Field(
+        "", description="SQLAlchemy URL (sqlite+aiosqlite or postgresql+asyncpg); empty: SQLite in the data folder."
+    )
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis 7.0 or later, or Valkey.")
+    redis_cluster: bool = Field(False, description="The Redis server is a cluster (OSS cluster API).")
+    event_queue: Literal["embedded"] = Field("embedded", description="Where the outbox delivers domain events.")
+    keys_dir: Path | None = Field(
+        None, description="Folder of the token signing keys; default: keys in the data folder."
+    )
+
+    # --- REST and tokens ---
+    public_url: str = Field("http://127.0.0.1:8080", description="The one origin that browsers see.")
+    signaling_url: str = Field("", description="WebSocket address given to clients; empty: derived from the origin.")
+    oidc_issuer: str = Field("", description="Issuer of callers' tokens, compared exactly; keys come by discovery.")
+    oidc_discovery_url: str = Field("", description="Where to read the discovery document; empty: under the issuer.")
+    oidc_client_id: str = Field("parley-web", description="Client id of the page at the issuer.")
+    oidc_audience: str = Field("parley-web", description="Audience that callers' tokens must carry.")
+    oidc_tenants: str = Field("", description="Comma list of tenant ids that may call; empty: any of the issuer.")
+    admin_role: str = Field("Parley.Admin", description="App role that makes a caller an admin of their tenant.")
+    join_token_seconds: int = Field(300, ge=1, le=600, description="Life of a join token; also the first lease.")
+    consent_token_seconds: int = Field(600, ge=1, le=3600, description="Life of a consent token.")
+    clock_skew_seconds: int = Field(30, ge=0, le=120, description="Tolerated difference of clocks in callers' tokens.")
+    join_early_minutes: int = Field(
+        15, ge=0, description="How long before scheduledTime others than the host may join."
+    )
+    retention_days: int = Field(365, ge=1, description="Ended meetings are deleted after so many days.")
+    rate_limit_per_minute: int = Field(600, ge=1, description="REST requests a caller may make per minute.")
+    turn_urls: str = Field("", description="Comma list of turn: and turns: URLs; empty: no TURN server is offered.")
+    turn_secret: SecretStr | None = Field(None, description="Secret shared with the TURN server.")
+    turn_secret_previous: SecretStr | None = Field(None, description="The former TURN secret, still accepted.")
+
+    # --- signaling ---
+    signaling_host: str = Field("127.0.0.1", description="Address the signaling worker binds.")
+    signaling_port: int = Field(7001, ge=0, le=65535, description="Port of the signaling worker; 0 picks a free one.")
+    allowed_origins: str = Field("", description="Comma list of browser origins besides the public one; * allows all.")
+    jwks_url: str = Field("", description="Where workers read the API's public keys; empty: at the public origin.")
+    lease_seconds: int = Field(90, ge=5, description="Lease of a connected participant, renewed every third of it.")
+    resume_seconds: int = Field(45, ge=1, description="How long a dropped connection may resume.")
+    ping_seconds: float = Field(20, gt=0, description="Interval of WebSocket pings.")
+    room_ttl_seconds: int = Field(120, ge=5, description="Life of a room's Redis keys past their last refresh.")
+    message_rate: float = Field(50, gt=0, description="Messages a connection may send per second, in the long run.")
+    message_burst: int = Field(200, ge=1, description="Messages a connection may send at once.")
+
+    # --- SFU ---
+    sfu_host: str = Field("127.0.0.1", description="Address of the SFU's control link, health and metrics.")
+    sfu_port: int = Field(7002, ge=0, le=65535, description="Port of the same; 0 picks a free one.")
+    sfu_control_url: str = Field("", description="Where signaling reaches the control link; empty: from host and port.")
+    sfu_media_host: str = Field("0.0.0.0", description="Address the media socket binds.")  # noqa: S104
+    sfu_media_port: int = Field(7882, ge=0, le=65535, description="UDP port of the first packet worker; 0: a free one.")
+    public_ip: str = Field("", description="Address put into ICE candidates behind NAT; empty: the interface's own.")
+    node_id: str = Field("", description="Name of the SFU node; empty: chosen at start.")
+    sfu_capacity: int = Field(500, ge=1, description="Transports at which a node counts as fully loaded.")
+        None, description="Folder of the service-token keys; default: in the data folder."
+    )
+
+    # --- one machine ---
+    host: str = Field("127.0.0.1", description="Address the local origin binds.")
+    port: int = Field(8080, ge=0, le=65535, description="Port of the local origin.")
+
+    @property
+    def sql_url(self) -> str:
+        """The database to use."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'parley.db'}"
+
+    @property
+    def keys_folder(self) -> Path:
+        return self.keys_dir or self.data_dir / "keys"
+
+    @property
+    def websocket_url(self) -> str:
+        """The signaling address for clients: http becomes ws, https wss."""
+        return self.signaling_url or self.public_url.replace("http", "ws", 1).rstrip("/") + "/v1/signal"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process's settings. Raises pydantic.ValidationError that names the variable that is wrong."""
+    return Settings()
