@@ -88,8 +88,6 @@ class Settings(BaseSettings):
     public_ip: str = Field("", description="Address put into ICE candidates behind NAT; empty: the interface's own.")
     node_id: str = Field("", description="Name of the SFU node; empty: chosen at start.")
     sfu_capacity: int = Field(500, ge=1, description="Transports at which a node counts as fully loaded.")
-        None, description="Folder of the service-token keys; default: in the data folder."
-    )
 
     # --- one machine ---
     host: str = Field("127.0.0.1", description="Address the local origin binds.")
