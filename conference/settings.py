@@ -92,6 +92,22 @@ class Settings(BaseSettings):
     # --- one machine ---
     host: str = Field("127.0.0.1", description="Address the local origin binds.")
     port: int = Field(8080, ge=0, le=65535, description="Port of the local origin.")
+    tls: bool = Field(False, description="The local origin speaks TLS with a certificate made in the data folder.")
+    web_dir: Path = Field(Path("web_client"), description="Folder of the page that the local origin serves.")
+    functions_port: int = Field(7071, ge=0, le=65535, description="Loopback port of the local Functions host.")
+    identity_port: int = Field(7003, ge=0, le=65535, description="Loopback port of the local identity provider.")
+    identity_tenant: str = Field(
+        "5f0c1d9e-6b3a-4c58-9a47-2e8d7b1f4a60", description="Tenant id of the local identity provider."
+    )
+    identity_client_secret: SecretStr | None = Field(
+        None, description="Secret of the local client parley-cli; empty: made and kept in the data folder."
+    )
+    identity_redirect_origins: str = Field(
+        "", description="Comma list of origins that sign-in may return to, besides the public one and loopback."
+    )
+    identity_key_hours: float = Field(
+        24, gt=0, description="How long the local identity provider signs with a key before it takes the next one."
+    )
 
     @property
     def sql_url(self) -> str:
