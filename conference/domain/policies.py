@@ -1,0 +1,90 @@
+"""Policies: pure decisions that return ALLOWED or Refused(reason). An edge turns them into a status or code, once."""
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Final
+
+from conference.domain.errors import ALLOWED, Allowed, Refused
+from conference.domain.ids import MeetingId, ParticipantId, TenantId, UserId
+from conference.domain.meetings import (
+    MAX_PARTICIPANTS,
+    MIN_PARTICIPANTS,
+    MediaProvider,
+    Meeting,
+    MeetingSettings,
+    MeetingStatus,
+    Role,
+    TopologyMode,
+)
+
+Decision = Allowed | Refused
+_NAMESPACE: Final = uuid.UUID("6f0dbf3c-6f63-5d55-9d2f-0d1c9f4d7a11")  # of all ids that Parley derives
+
+
+def user_id_of(tenant_id: str, object_id: str) -> UserId:
+    """The user's id: derived from the provider's tenant and object id, so every instance agrees without a look-up."""
+    return UserId(str(uuid.uuid5(_NAMESPACE, f"user/{tenant_id}/{object_id}")))
+
+
+def created_id(caller: UserId, route: str, key: str) -> str:
+    """The id of what an idempotent POST creates: a retry under the same key finds its own item."""
+    return str(uuid.uuid5(_NAMESPACE, f"create/{caller}/{route}/{key}"))
+
+
+def participant_id_of(meeting_id: MeetingId, user_id: UserId, stay: int) -> ParticipantId:
+    """The id of a user's nth stay in a meeting; two concurrent joins of one user propose the same row."""
+    return ParticipantId(str(uuid.uuid5(_NAMESPACE, f"participant/{meeting_id}/{user_id}/{stay}")))
+
+
+def check_settings(settings: MeetingSettings) -> Decision:
+    """Refuses combinations that contradict themselves, and what this installation cannot do."""
+    if not MIN_PARTICIPANTS <= settings.max_participants <= MAX_PARTICIPANTS:
+        limits = f"maxParticipants is from {MIN_PARTICIPANTS} to {MAX_PARTICIPANTS}."
+        return Refused("invalid-body", limits)
+    if Role.HOST not in settings.allowed_roles:
+        return Refused("invalid-body", "allowedRoles has to contain host.")
+    if settings.e2ee and (settings.ai_enabled or settings.is_recording_enabled):
+        return Refused("e2ee-excludes")
+    missing = {
+        "e2ee": settings.e2ee,
+        "waitingRoom": settings.waiting_room,
+        "topology mesh": settings.topology is TopologyMode.MESH,
+        f"mediaProvider {settings.media_provider}": settings.media_provider is not MediaProvider.PARLEY,
+    }
+    for name, wanted in missing.items():
+        if wanted:
+            return Refused("not-available", f"{name} is not available here yet.")
+    return ALLOWED
+
+
+def role_of(meeting: Meeting, user_id: UserId, wanted: Role | None) -> Role:
+    """The role a user joins with: the host is the host; others are attendees unless they ask to view only."""
+    if user_id == meeting.host_id:
+        return Role.HOST
+    return Role.VIEWER if wanted is Role.VIEWER else Role.ATTENDEE
+
+
+def may_enter(meeting: Meeting, user_id: UserId, role: Role, now: datetime, early: timedelta) -> Decision:
+    """Status, window and role; consent and capacity are decided inside the store's transaction."""
+    if meeting.status is MeetingStatus.COMPLETED:
+        return Refused("meeting-ended")
+    if role not in meeting.settings.allowed_roles:
+        return Refused("role-not-allowed")
+    opens = meeting.scheduled_time - early if meeting.scheduled_time else None
+    if opens is not None and now < opens and user_id != meeting.host_id:
+        return Refused("not-started", extra={"opensAt": opens.isoformat()})
+    return ALLOWED
+
+
+def may_see(meeting: Meeting, user_id: UserId, tenant_id: TenantId, is_admin: bool) -> Decision:
+    """Anybody of the tenant who knows the id may see a meeting; others get the same answer as for none."""
+    if tenant_id == meeting.tenant_id or user_id == meeting.host_id:
+        return ALLOWED
+    return Refused("not-found")
+
+
+def may_host(meeting: Meeting, user_id: UserId, tenant_id: TenantId, is_admin: bool) -> Decision:
+    """The host, or an admin of the host's tenant."""
+    if user_id == meeting.host_id or (is_admin and tenant_id == meeting.tenant_id):
+        return ALLOWED
+    return Refused("not-host")

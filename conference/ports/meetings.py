@@ -1,0 +1,191 @@
+"""MeetingStore: everything of one meeting that must change together.
+
+Adapters: `memory`, `sql` (SQLite, PostgreSQL); one contract suite runs against all. Each writing method is one
+transaction that also writes the domain events it causes into the outbox, and its audit events. Refusals are returned,
+`Unavailable` is raised where the database does not answer.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from conference.domain.consent import ConsentLog, ConsentStatus, ConsentType, Grant
+from conference.domain.errors import Refused
+from conference.domain.ids import ConsentId, EventId, MeetingId, ParticipantId, SessionId, UserId
+from conference.domain.meetings import Meeting, MeetingSettings, Participant, Role, Session
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Items of one page, and the cursor of the next (None at the end)."""
+
+    items: Sequence[Meeting]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewConsent:
+    """A decision to append. `participant_id` is filled by the store where the user is live in the meeting."""
+
+    id: ConsentId
+    meeting_id: MeetingId
+    user_id: UserId
+    consent_type: ConsentType
+    status: ConsentStatus
+    text_version: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """A request for a place. `session_id` is used where the meeting has no open session yet.
+
+    `require_consent` False reserves the host's place at POST /rooms before any decision; `early_s` is the join window.
+    """
+
+    meeting_id: MeetingId
+    user_id: UserId
+    role: Role
+    now: datetime
+    lease_until: datetime
+    session_id: SessionId
+    require_consent: bool = True
+    early_s: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A place. `grants` are those accepted; `declined` those asked and not granted."""
+
+    participant: Participant
+    grants: frozenset[Grant]
+    declined: frozenset[Grant]
+    consent_version: str | None
+    rejoined: bool  # the user already had this place
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """`already` is True where the meeting had ended before; then nothing was written."""
+
+    meeting: Meeting
+    session: Session | None
+    already: bool
+
+
+class MeetingStore(Protocol):
+    """The aggregate. Ids of events are derived by the store from its own inputs or made fresh by its adapter."""
+
+    async def create(self, meeting: Meeting, *, fingerprint: str = "") -> Meeting | Refused:
+        """Stores the meeting, RoomCreated and its audit event. Found under the same id: the stored one when the
+        fingerprint of the request is the same (a retry), else Refused("idempotency-conflict")."""
+        ...
+
+    async def get(self, meeting_id: MeetingId) -> Meeting | None: ...
+
+    async def of_host(
+        self, host_id: UserId, *, start: datetime | None, end: datetime | None, cursor: str | None, limit: int
+    ) -> Page:
+        """A host's meetings by start time (startTime, else scheduledTime, else createdAt), newest first.
+
+        Raises ProtocolError("invalid-cursor") for a cursor that this method did not give."""
+        ...
+
+    async def change_settings(
+        self, meeting_id: MeetingId, settings: MeetingSettings, *, expected_version: int, now: datetime
+    ) -> Meeting | Refused:
+        """Refused: not-found, meeting-ended, precondition-failed."""
+        ...
+
+    async def end(self, meeting_id: MeetingId, *, by: UserId, now: datetime) -> Ended | Refused:
+        """Completes the meeting, closes its session, sets left_at of its live participants, emits ParticipantLeft
+        for each and MeetingEnded once. Idempotent. Refused: not-found."""
+        ...
+
+    async def join(self, request: JoinRequest) -> Joined | Refused:
+        """Decides status, window, role, consent and capacity and takes a place, in one transaction.
+
+        The user's live place is given again with a longer lease. The first join opens a Session, makes the meeting
+        ACTIVE and emits SessionStarted. Refused: not-found, meeting-ended, not-started, role-not-allowed, removed,
+        consent-required (extra: consentRequired), room-full."""
+        ...
+
+    async def mark_joined(
+        self, meeting_id: MeetingId, participant_id: ParticipantId, *, now: datetime, lease_until: datetime
+    ) -> Participant | None:
+        """JoinRoom happened: joined_at is set once, ParticipantJoined emitted once and audited, the lease renewed.
+        None where the participant is unknown or has left."""
+        ...
+
+    async def mark_left(
+        self, meeting_id: MeetingId, participant_id: ParticipantId, *, now: datetime, reason: str
+    ) -> bool:
+        """Sets left_at and emits ParticipantLeft (audited), once. False where that was so already."""
+        ...
+
+    async def renew_leases(
+        self, meeting_id: MeetingId, participant_ids: Collection[ParticipantId], *, now: datetime, until: datetime
+    ) -> int:
+        """One statement for all of a room's connected participants. Gives the number renewed."""
+        ...
+
+    async def remove(
+        self, meeting_id: MeetingId, participant_id: ParticipantId, *, by: UserId, now: datetime
+    ) -> Participant | Refused:
+        """Ends the stay and keeps the user from joining this meeting again. Refused: not-found."""
+        ...
+
+    async def set_role(
+        self, meeting_id: MeetingId, participant_id: ParticipantId, role: Role, *, now: datetime
+    ) -> Participant | Refused:
+        """Refused: not-found, role-not-allowed (the host's role never changes; allowedRoles holds)."""
+        ...
+
+    async def participant(self, meeting_id: MeetingId, participant_id: ParticipantId) -> Participant | None: ...
+
+    async def participants(self, meeting_id: MeetingId, *, cursor: str | None, limit: int) -> "ParticipantPage":
+        """Everybody who ever had a place, in order of creation."""
+        ...
+
+    async def live_count(self, meeting_id: MeetingId, now: datetime) -> int: ...
+
+    async def session(self, session_id: SessionId) -> Session | None: ...
+
+    async def record_consent(self, consent: NewConsent) -> ConsentLog | Refused:
+        """Appends to the meeting's chain, emits ConsentRecorded, audits. The same id again gives the stored entry.
+        Refused: not-found, meeting-ended."""
+        ...
+
+    async def consents(self, meeting_id: MeetingId, user_id: UserId | None = None) -> Sequence[ConsentLog]:
+        """The chain in order; of one user where named."""
+        ...
+
+    async def consent(self, meeting_id: MeetingId, consent_id: ConsentId) -> ConsentLog | None: ...
+
+    async def expire_leases(self, now: datetime, *, limit: int = 1_000) -> Sequence[Participant]:
+        """Timer: ends stays whose lease is over (reason "timeout", at the lease's end). Gives those ended."""
+        ...
+
+    async def expire_rooms(self, now: datetime, *, idle_s: float, limit: int = 100) -> Sequence[MeetingId]:
+        """Timer: ends open sessions that have had no live participant for `idle_s`; the meeting stays ACTIVE and
+        the next join opens a new session."""
+        ...
+
+    async def delete_ended_before(self, before: datetime, *, limit: int = 100) -> Sequence[MeetingId]:
+        """Timer: retention. Deletes meetings COMPLETED before then with everything of theirs (audit stays)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantPage:
+    items: Sequence[Participant]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRef:
+    """Names one outbox row."""
+
+    meeting_id: MeetingId
+    event_id: EventId

@@ -1,0 +1,188 @@
+"""Presence: the shared directory of live rooms (Redis; contracts.md section 5), and of the media nodes.
+
+A directory, never the only copy: a signaling process keeps its own connections in memory and announces them again when
+the directory was lost. Adapters: `redis`, `memory`; one contract suite runs against both. `Unavailable` is raised where
+the directory does not answer in time.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from conference.domain.errors import Refused
+from conference.domain.ids import MeetingId, NodeId, ParticipantId, UserId
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """One person in a room, as stored under their user id. `state` holds isMuted and the other flags of UpdateState;
+    `resume_hashes` are SHA-256 of the newest and the previous resume secret."""
+
+    user_id: UserId
+    participant_id: ParticipantId
+    connection_id: str
+    process_id: str
+    role: str
+    display_name: str = field(repr=False)
+    joined_at: datetime
+    state: Mapping[str, bool] = field(default_factory=dict)
+    grants: tuple[str, ...] = ()
+    resume_hashes: tuple[str, ...] = ()
+    disconnected_at: datetime | None = None
+    tracks: tuple[Mapping[str, str], ...] = ()  # trackId, kind, source of what is published
+
+
+@dataclass(frozen=True, slots=True)
+class RoomView:
+    """A room at one moment."""
+
+    room_id: MeetingId
+    generation: str
+    seq: int
+    epoch: int
+    topology: str
+    is_recording: bool
+    sfu_node: NodeId | None
+    sfu_region: str | None
+    participants: Mapping[UserId, Present]
+
+
+@dataclass(frozen=True, slots=True)
+class RoomEvent:
+    """An entry of a room's stream. `seq` 0 marks one that carries none (latest wins). `to` addresses one user.
+
+    `origin` is the process that published it. Types that start with a capital are signaling messages; `payload` is
+    their JSON text. Types with a dot (`room.ended`, `user.removed`, `user.taken-over`, `user.grants`) are orders among
+    signaling processes and never reach a client.
+    """
+
+    room_id: MeetingId
+    generation: str
+    seq: int
+    type: str
+    payload: str
+    to: UserId | None = None
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """The atomic join's result: the room after it, and the connection that was taken over (None for a newcomer)."""
+
+    room: RoomView
+    replaced: Present | None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaNode:
+    """An SFU node as it announces itself; `load` from 0 to 1."""
+
+    node_id: NodeId
+    region: str
+    control_url: str
+    load: float
+    rooms: int
+    draining: bool = False
+
+
+class Presence(Protocol):
+    async def enter(
+        self, room_id: MeetingId, present: Present, *, jti: str, jti_ttl_s: int, joined: str, generation: str
+    ) -> Entered | Refused:
+        """The atomic JoinRoom, one script: burns `jti`, checks that the participant is not denied, sets the field,
+        counts only an added one, renews the TTL, appends the event ParticipantJoined with the JSON `joined` (not for
+        a take-over, which appends `user.taken-over` addressed to the user instead). `generation` is used where the
+        room is new. Refused: token-refused (jti seen before), removed."""
+        ...
+
+    async def update(
+        self, room_id: MeetingId, present: Present, *, event: tuple[str, str] | None = None
+    ) -> RoomEvent | None:
+        """Writes a person's field if they are still there under the same connection id, and appends an event
+        (type, payload JSON) in the same step. None where they are not there (the directory was lost, or taken over)."""
+        ...
+
+    async def reconnect(
+        self,
+        room_id: MeetingId,
+        participant_id: ParticipantId,
+        *,
+        secret_hash: str,
+        new_hash: str,
+        connection_id: str,
+        process_id: str,
+    ) -> tuple[Present, RoomView] | Refused:
+        """Resume: valid under the newest or the previous secret; the new one becomes newest. Refused: token-refused
+        (unknown secret or nobody there), removed."""
+        ...
+
+    async def leave(self, room_id: MeetingId, user_id: UserId, *, connection_id: str, left: str) -> RoomEvent | None:
+        """Removes the field if it is still this connection's and appends ParticipantLeft with the JSON `left`.
+        None where it was not."""
+        ...
+
+    async def view(self, room_id: MeetingId) -> RoomView | None: ...
+
+    async def touch(self, room_ids: Sequence[MeetingId]) -> Sequence[MeetingId]:
+        """Renews the TTL of rooms. Gives those that no longer exist (the directory was lost)."""
+        ...
+
+    async def announce(self, room: RoomView, *, generation: str) -> RoomView:
+        """After a loss: merges this process's participants into the room, which is made under `generation` if nobody
+        else has made it yet, and sets participantCount to HLEN. Appends nothing."""
+        ...
+
+    async def publish(
+        self,
+        room_id: MeetingId,
+        type: str,
+        payload: str,
+        *,
+        to: UserId | None = None,
+        origin: str = "",
+        numbered: bool = True,
+    ) -> RoomEvent:
+        """Appends an event with the next seq and fans it out; not numbered: fans out only."""
+        ...
+
+    async def since(self, room_id: MeetingId, generation: str, seq: int) -> Sequence[RoomEvent] | None:
+        """Events after `seq`, in order; None where the generation is another or they are no longer there."""
+        ...
+
+    def listen(self, room_ids: "RoomSubscription") -> AsyncIterator[RoomEvent]:
+        """Events of the rooms in the subscription, which may change meanwhile. A broken connection is taken up again
+        and what was missed comes from the stream; ends only when cancelled."""
+        ...
+
+    async def deny(self, room_id: MeetingId, participant_id: ParticipantId, *, ttl_s: int) -> None:
+        """Revokes a participant's tokens and resume secrets at once."""
+        ...
+
+    async def set_recording(self, room_id: MeetingId, recording: bool) -> None: ...
+
+    async def assign_node(self, room_id: MeetingId, node: MediaNode, *, instead_of: NodeId | None = None) -> NodeId:
+        """Sticks the room to a node unless it has one other than `instead_of`; gives the room's node."""
+        ...
+
+    async def ping(self) -> None:
+        """Raises Unavailable."""
+        ...
+
+
+class RoomSubscription(Protocol):
+    """The rooms a process listens to."""
+
+    def rooms(self) -> frozenset[MeetingId]: ...
+
+    async def changed(self) -> None:
+        """Returns when the set has changed since the last call."""
+        ...
+
+
+class MediaNodes(Protocol):
+    async def announce(self, node: MediaNode, *, ttl_s: int = 15) -> None: ...
+
+    async def nodes(self) -> Sequence[MediaNode]: ...
+
+    async def withdraw(self, node_id: NodeId) -> None: ...
