@@ -1,16 +1,16 @@
-"""Fixtures of all tests, and the rule that only markers which name it may open sockets."""
+"""What holds for every test: sockets are off unless the module's marker needs them, and then only loopback."""
 
 import pytest
-from pytest_socket import disable_socket, enable_socket
+from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
-pytest_plugins = ["tests.support.redis"]
-
-_WITH_SOCKETS = {"contract", "sim", "interop", "e2e", "bench"}
+NEEDS_SOCKETS = frozenset({"contract", "interop", "e2e", "bench"})
+LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if _WITH_SOCKETS.isdisjoint(mark.name for mark in item.iter_markers()):
-        disable_socket(allow_unix_socket=True)  # the event loop wakes itself through a socket pair
+    enable_socket()
+    if any(item.get_closest_marker(name) for name in NEEDS_SOCKETS):
+        socket_allow_hosts(LOOPBACK, allow_unix_socket=True)
     else:
-        enable_socket()
+        disable_socket(allow_unix_socket=True)  # asyncio wakes its own loop over a socket pair

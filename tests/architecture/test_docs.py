@@ -1,0 +1,67 @@
+"""Documents and settings in step with the code, and lock files that name no registry."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from conference.settings import Settings
+
+pytestmark = pytest.mark.architecture
+
+ROOT = Path(__file__).resolve().parents[2]
+README_CAP = 80
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
+METRIC = re.compile(r"[\"'](parley_[a-z_]+)[\"']")
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= README_CAP
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "web_client").glob("*.md")]
+    broken = [
+        f"{document.relative_to(ROOT)} -> {target}"
+        for document in documents
+        for target in LINK.findall(document.read_text())
+        if not (document.parent / target).exists()
+    ]
+    assert not broken
+
+
+def test_every_setting_is_in_the_operations_guide() -> None:
+    guide = (ROOT / "docs/operations.md").read_text()
+    missing = [
+        name for name in Settings.model_fields if f"PARLEY_{name.upper()}" not in guide and name != "otlp_endpoint"
+    ]
+    assert not missing
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in guide
+
+
+def test_every_metric_is_in_the_operations_guide() -> None:
+    guide = (ROOT / "docs/operations.md").read_text()
+    named = {
+        metric
+        for folder in ("conference", "functions", "media_workers")
+        for path in (ROOT / folder).rglob("*.py")
+        for metric in METRIC.findall(path.read_text())
+    }
+    assert named, "metrics are named by literals"
+    assert [metric for metric in sorted(named) if metric not in guide] == []
+
+
+def test_every_decision_record_has_the_three_parts() -> None:
+    records = sorted((ROOT / "docs/adr").glob("*.md"))
+    assert records
+    for record in records:
+        assert re.fullmatch(r"\d{4}-[a-z0-9-]+\.md", record.name)
+        text = record.read_text()
+        for part in ("## Context", "## Choice", "## Consequences"):
+            assert part in text, f"{record.name} lacks {part}"
+
+
+def test_lock_files_name_no_registry() -> None:
+    locks = [ROOT / "requirements.txt", *(ROOT / "requirements").glob("*.txt"), ROOT / "package-lock.json"]
+    for lock in locks:
+        assert "://" not in re.sub(r'"(?:url|funding)": ?"[^"]*"', "", lock.read_text()), lock.name

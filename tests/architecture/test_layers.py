@@ -1,0 +1,95 @@
+"""The layers of docs/architecture.md, as import-linter contracts and a table of who may import which SDK."""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+pytestmark = pytest.mark.architecture
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOYED = ("conference", "functions", "media_workers")
+
+# SDK -> the modules (path prefixes) that may import it. Everything else goes through a port.
+SDK_HOMES = {
+    "aiortc": ("conference/adapters/media",),
+    "argon2": ("conference/adapters/argon2.py",),
+    "asyncpg": ("conference/adapters/sql",),
+    "azure": ("functions/", "function_app.py"),
+    "fastapi": ("functions/",),
+    "httpx": ("conference/adapters/http_json.py",),
+    "jwt": ("conference/adapters/jws.py",),
+    "pylibsrtp": ("conference/adapters/media",),
+    "redis": ("conference/adapters/redis",),
+    "sqlalchemy": ("conference/adapters/sql",),
+}
+
+
+def _sources() -> Iterator[Path]:
+    for folder in DEPLOYED:
+        yield from sorted((ROOT / folder).rglob("*.py"))
+    yield ROOT / "function_app.py"
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_the_import_contracts_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
+
+
+def test_each_sdk_is_imported_in_its_adapter_only() -> None:
+    strays = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in _sources()
+        for name in _imports(path)
+        if (homes := SDK_HOMES.get(name.partition(".")[0])) and not str(path.relative_to(ROOT)).startswith(homes)
+    ]
+    assert not strays
+
+
+def test_every_rule_names_a_place_that_exists() -> None:
+    homes = {home for places in SDK_HOMES.values() for home in places}
+    assert [home for home in homes if not (ROOT / home).exists()] == []
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    named = {
+        module.strip()
+        for contract in contracts
+        for key in ("layers", "source_modules", "modules")
+        for entry in contract.get(key, ())
+        for module in entry.split("|")
+    }
+    assert [module for module in named if find_spec(module) is None] == []
+
+
+def _own_function_level_imports(path: Path) -> Iterator[str]:
+    for function in ast.walk(ast.parse(path.read_text())):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                module = node.module if isinstance(node, ast.ImportFrom) else None
+                if module and module.partition(".")[0] in DEPLOYED:
+                    yield f"{path.relative_to(ROOT)}:{node.lineno} {module}"
+
+
+# Built when first used: the import of function_app must stay light (tests/architecture/test_import_weight.py).
+LAZY_WIRING = ("functions/wiring.py",)
+
+
+def test_own_modules_are_imported_at_the_top() -> None:
+    strays = [
+        stray
+        for path in _sources()
+        if str(path.relative_to(ROOT)) not in LAZY_WIRING
+        for stray in _own_function_level_imports(path)
+    ]
+    assert not strays
