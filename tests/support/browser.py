@@ -1,0 +1,94 @@
+"""Headless Chromium for tests: one browser process a person, each with a camera and microphone of its own."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from playwright.async_api import Browser, BrowserContext, Page, Playwright
+
+from tests.support.media import Devices
+
+# No background traffic, no throttling of pages that nobody looks at, no GPU.
+FLAGS: Final = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+    "--autoplay-policy=no-user-gesture-required",
+    "--auto-select-desktop-capture-source=Entire screen",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+)
+DESKTOP: Final = (1280, 800)
+PHONE: Final = (390, 844)
+
+
+def executable() -> str | None:
+    """Path of a Chromium that is installed, or None."""
+    return next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+
+
+def missing() -> str | None:
+    return None if executable() else "Chromium is not installed (Debian package chromium)"
+
+
+@asynccontextmanager
+async def launched(
+    playwright: Playwright, devices: Devices | None, extra: Sequence[str] = ()
+) -> AsyncIterator[Browser]:
+    """A Chromium whose camera and microphone play `devices`."""
+    flags = [*FLAGS, *extra]
+    if devices:
+        flags += [
+            f"--use-file-for-fake-video-capture={devices.video}",
+            f"--use-file-for-fake-audio-capture={devices.audio}",
+        ]
+    browser = await playwright.chromium.launch(
+        executable_path=executable(),
+        headless=True,
+        args=flags,
+        # Chromium refuses its sandbox to root, whom CI runs as.
+        chromium_sandbox=os.geteuid() != 0,
+    )
+    try:
+        yield browser
+    finally:
+        await browser.close()
+
+
+async def context_of(
+    browser: Browser, *, viewport: tuple[int, int] = DESKTOP, scheme: str = "dark", base_url: str
+) -> BrowserContext:
+    """A fresh profile that may use camera and microphone."""
+    return await browser.new_context(
+        base_url=base_url,
+        viewport={"width": viewport[0], "height": viewport[1]},
+        color_scheme="dark" if scheme == "dark" else "light",
+        permissions=["camera", "microphone"],
+        ignore_https_errors=True,
+        reduced_motion="reduce",
+    )
+
+
+def watch_errors(page: Page) -> list[str]:
+    """Collects what the page throws or logs as an error; tests assert that the list stays empty."""
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(f"pageerror: {error}"))
+    page.on("console", lambda message: errors.append(f"console: {message.text}") if message.type == "error" else None)
+    return errors
+
+
+async def screenshot(page: Page, folder: Path, name: str) -> None:
+    """Saves what the page shows; the pictures of a run are looked at by people."""
+    folder.mkdir(parents=True, exist_ok=True)
+    await page.screenshot(path=folder / f"{name}.png")
