@@ -1,0 +1,373 @@
+/**
+ * A call: joins a meeting by REST and signaling, keeps the room's state, moves media and comes back after losses.
+ *
+ * Usage: `const call = new Call({api, meetingId, userId, displayName}); call.on(...); await call.join({password})`, then
+ * `setTrack`, `update`, `sendChat` ... and `leave`. The law of reconnection: a lost socket is resumed; a lost session
+ * is joined again with a new token; media goes on meanwhile, and what a person typed or switched is sent afterwards.
+ *
+ * Events: `state` (CallState), `room` (the room changed), `speakers`, `track` and `untrack` (Received), `chat`
+ * (ChatMessage with `isPending`), `moderated` ({action, userId, byUserId, role}), `consent` (ConsentNeeded[]), `error`
+ * ({code, message}), `media` ({publish, subscribe}), `ended` ({code}).
+ */
+
+import { Problem } from './api.js';
+import { Backoff } from './backoff.js';
+import { Emitter } from './events.js';
+import { FirstFrame } from './first_frame.js';
+import { ReceivePlan } from './receive.js';
+import { Room } from './room.js';
+import { Signaling } from './signaling.js';
+import { StatsReporter } from './stats.js';
+import { JoinTrace } from './trace.js';
+import { Transports } from './transports.js';
+import { randomId } from './wire.js';
+
+const STATS_MS = 10_000;
+/** Refusals of a join that a new token may cure; all others end the call. */
+const TRY_AGAIN = new Set(['network', 'rate-limited', 'unavailable', 'sfu-unavailable']);
+/** A token that was refused so often in a row is not tried again. */
+const MAX_REFUSALS = 3;
+/** A first join that finds no signaling server so often in a row is given up. */
+const MAX_ENTRIES = 5;
+/** Opening messages carry the trace of the join. */
+const TRACED = new Set(['SendOffer', 'SendAnswer', 'SendIceCandidate']);
+
+/**
+ * @typedef {'idle' | 'joining' | 'connected' | 'reconnecting' | 'ended'} CallState
+ * @typedef {import('./wire.js').Source} Source
+ * @typedef {import('./wire.js').ChatMessage & {isPending?: boolean}} Chat
+ * @typedef {{isMuted: boolean, isVideoOn: boolean, isSharing: boolean, isHandRaised: boolean}} OwnState
+ * @typedef {object} CallEnv what a test or another runtime may replace
+ * @property {import('./wire.js').SocketClass} [WebSocket]
+ * @property {import('./wire.js').ConnectionClass} [RTCPeerConnection]
+ * @property {() => number} [random]
+ */
+
+export class Call extends Emitter {
+  /** @type {CallState} */
+  state = 'idle';
+  userId = '';
+  participantId = '';
+  /** @type {import('./wire.js').Role} */
+  role = 'attendee';
+  room = new Room();
+  /** What the others are told about oneself. @type {OwnState} */
+  own = { isMuted: true, isVideoOn: false, isSharing: false, isHandRaised: false };
+  /** Chat as it was received; own messages are pending until they come back. @type {Chat[]} */
+  chat = [];
+  #epoch = 0;
+  #refusals = 0;
+  #entries = 0;
+  #rejoining = false;
+  #stats = new StatsReporter();
+  #backoff;
+  /** @type {{password?: string, consentToken?: string}} */
+  #admission = {};
+  /** @type {{resolve: () => void, reject: (reason: Problem) => void} | null} */
+  #joining = null;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #statsTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #retryTimer;
+  /** @type {import('./trace.js').Span | null} */
+  #joinSpan = null;
+
+  /**
+   * @param {object} options
+   * @param {import('./api.js').Api} options.api
+   * @param {string} options.meetingId
+   * @param {string} options.userId the caller's user id
+   * @param {string} options.displayName at most 64 characters
+   * @param {string} [options.signalingUrl] used where the join answer names none
+   * @param {CallEnv} [options.env]
+   */
+  constructor({ api, meetingId, userId, displayName, signalingUrl = '', env = {} }) {
+    super();
+    this.api = api;
+    this.meetingId = meetingId;
+    this.userId = userId;
+    this.displayName = displayName.slice(0, 64);
+    this.signalingUrl = signalingUrl;
+    this.trace = new JoinTrace();
+    this.#backoff = new Backoff({ random: env.random });
+    this.signaling = new Signaling(env);
+    this.transports = new Transports({ send: (type, payload) => this.#send(type, payload), ...env });
+    this.receive = new ReceivePlan((payload) => this.signaling.send('SetReceive', payload));
+    this.firstFrame = new FirstFrame(this.transports, this.trace, (report) => this.#reportTrace(report));
+    this.#listen();
+  }
+
+  // --- joining --------------------------------------------------------------------------------------------------------
+  /**
+   * Joins. Throws Problem where the API or signaling refuses.
+   * @param {{password?: string, consentToken?: string}} [admission]
+   * @returns {Promise<void>}
+   */
+  async join(admission = {}) {
+    this.#admission = admission;
+    this.#setState('joining');
+    try {
+      await this.#enter();
+      await new Promise((resolve, reject) => {
+        this.#joining = { resolve: () => resolve(undefined), reject };
+      });
+    } catch (error) {
+      if (this.state === 'joining') this.#setState('idle');
+      throw error;
+    }
+  }
+
+  /** A token from REST, then JoinRoom on signaling. */
+  async #enter() {
+    const rest = this.trace.start('rest.join');
+    const { traceparent } = rest;
+    const grant = await this.api.join(this.meetingId, { userId: this.userId, ...this.#admission }, { traceparent });
+    rest.end();
+    delete this.#admission.consentToken; // it was for this join; the store knows the decision from now on
+    this.role = grant.role ?? this.role;
+    this.transports.setIceServers(grant.iceServers ?? []);
+    this.#joinSpan = this.trace.start('signaling.join');
+    const payload = {
+      roomId: this.meetingId,
+      token: grant.signalingToken ?? grant.token,
+      displayName: this.displayName,
+      capabilities: { simulcast: true, dataChannel: true },
+    };
+    this.signaling.join(grant.signalingUrl || this.signalingUrl, payload, this.#joinSpan.traceparent);
+  }
+
+  #listen() {
+    const { signaling, transports } = this;
+    signaling.on('message', (message) => this.#received(message));
+    signaling.on('joined', (joined) => this.#joined(joined));
+    signaling.on('resumed', (resumed) => this.#resumed(resumed));
+    signaling.on('refused', (error) => this.#refused(error));
+    signaling.on('lost', ({ reason }) => this.#lost(reason));
+    signaling.on('closed', ({ code }) => this.#end(code));
+    signaling.on('state', (state) => {
+      if (state === 'reconnecting' && this.state === 'connected') this.#setState('reconnecting');
+    });
+    transports.on('track', (received) => this.emit('track', received));
+    transports.on('untrack', (received) => this.emit('untrack', received));
+    transports.on('error', (error) => this.emit('error', { code: 'media', message: String(error?.message ?? error) }));
+    transports.on('state', (state) => this.emit('media', state));
+    transports.on('failed', ({ direction }) => {
+      // The SFU offers on subscribe, so only a new session can bring a failed one back.
+      if (direction === 'subscribe' && this.signaling.state === 'connected') this.#lost('media-failed');
+    });
+  }
+
+  /** @param {import('./wire.js').RoomJoined} joined */
+  #joined(joined) {
+    this.#joinSpan?.end();
+    this.#refusals = 0;
+    this.#backoff.reset();
+    this.userId = joined.userId;
+    this.participantId = joined.participantId;
+    this.role = joined.role ?? this.role;
+    this.#epoch = joined.epoch;
+    this.room.reset(joined.snapshot);
+    this.#statsTimer ??= setInterval(() => this.#report(), STATS_MS);
+    this.firstFrame.watch();
+    this.#online();
+    this.#joining?.resolve();
+    this.#joining = null;
+  }
+
+  /** @param {import('./wire.js').Resumed} resumed */
+  #resumed(resumed) {
+    this.#epoch = resumed.epoch;
+    if (resumed.snapshot) this.room.reset(resumed.snapshot);
+    this.transports.resend();
+    this.#online();
+  }
+
+  /** The connection is up: say again what the server may have missed. */
+  #online() {
+    this.#setState('connected');
+    const me = this.room.people.get(this.userId);
+    if (me) this.room.change(me, this.own);
+    this.#send('UpdateState', this.own);
+    for (const { messageId, text } of this.chat.filter((message) => message.isPending)) {
+      this.#send('SendMessage', { messageId, text });
+    }
+    this.receive.repeat();
+    this.#roomChanged();
+  }
+
+  /** JoinRoom or Resume was answered by an Error. @param {{code: string, message: string, retryable?: boolean}} error */
+  #refused({ code, message, retryable }) {
+    if (!this.#joining || retryable) return;
+    this.#joining.reject(new Problem(code, message));
+    this.#joining = null;
+    this.signaling.leave();
+  }
+
+  /** The session is gone: join again, as often as it takes. @param {string} reason */
+  async #lost(reason) {
+    if (this.state === 'ended' || this.#rejoining) return;
+    if (reason === 'token-refused' && (this.#refusals += 1) > MAX_REFUSALS) {
+      this.#end('token-refused');
+      return;
+    }
+    if (this.#joining && (this.#entries += 1) >= MAX_ENTRIES) {
+      this.#end('network');
+      return;
+    }
+    if (this.state === 'connected') this.#setState('reconnecting');
+    this.#rejoining = true;
+    await new Promise((resolve) => {
+      this.#retryTimer = setTimeout(resolve, this.#backoff.next());
+    });
+    this.#rejoining = false;
+    if (/** @type {CallState} */ (this.state) === 'ended') return;
+    try {
+      await this.#enter();
+    } catch (error) {
+      const problem = error instanceof Problem ? error : new Problem('network', String(error));
+      if (problem.isRetryable || TRY_AGAIN.has(problem.code)) this.#lost(problem.code);
+      else this.#end(problem.code, problem.detail);
+    }
+  }
+
+  // --- messages -------------------------------------------------------------------------------------------------------
+  /** @param {import('./wire.js').Envelope} message */
+  #received({ type, payload }) {
+    const changed = this.room.apply(type, payload);
+    HANDLERS[type]?.(this, payload);
+    if (type === 'ActiveSpeakers') this.emit('speakers', payload.speakers);
+    else if (changed) this.#roomChanged();
+  }
+
+  #roomChanged() {
+    const me = this.room.people.get(this.userId);
+    if (me) this.role = me.role;
+    this.emit('room', this.room);
+  }
+
+  get epoch() {
+    return this.#epoch;
+  }
+
+  /** A chat message arrived, own ones included. @param {Chat} message */
+  received(message) {
+    const index = this.chat.findIndex(({ messageId }) => messageId === message.messageId);
+    if (index < 0) this.chat.push(message);
+    else this.chat[index] = message;
+    this.emit('chat', message);
+  }
+
+  /** @param {string} type @param {object} payload @param {object} [extra] */
+  #send(type, payload, extra = {}) {
+    const traced = TRACED.has(type) && !this.trace.reported && this.#joinSpan;
+    return this.signaling.send(type, payload, traced ? { traceparent: traced.traceparent, ...extra } : extra);
+  }
+
+  /** @param {{spans: object[]}} report */
+  #reportTrace(report) {
+    this.signaling.send('ReportTrace', report, { traceparent: this.trace.root.traceparent });
+  }
+
+  // --- what a person does ---------------------------------------------------------------------------------------------
+  /** Publishes or pauses a source (`null`). @param {Source} source @param {MediaStreamTrack | null} track */
+  setTrack(source, track) {
+    return this.transports.setTrack(source, track);
+  }
+
+  /** Tells the others. @param {Partial<OwnState>} change */
+  update(change) {
+    Object.assign(this.own, change);
+    const me = this.room.people.get(this.userId);
+    if (me) this.room.change(me, change);
+    this.#send('UpdateState', change);
+    this.emit('room', this.room);
+  }
+
+  /** Sends a chat message, now or when the connection is back. @param {string} text @returns {Chat} */
+  sendChat(text) {
+    const sentAt = new Date().toISOString();
+    const message = { messageId: randomId(), userId: this.userId, displayName: this.displayName, text, sentAt };
+    this.received({ ...message, isPending: true });
+    this.#send('SendMessage', { messageId: message.messageId, text });
+    return message;
+  }
+
+  /**
+   * Host only. @param {'mute' | 'remove' | 'role'} action @param {string} targetUserId
+   * @param {import('./wire.js').Role} [role]
+   */
+  moderate(action, targetUserId, role) {
+    return this.#send('Moderate', { action, targetUserId, ...(role ? { role } : {}) }, { id: randomId() });
+  }
+
+  /** Ends the meeting for everybody. */
+  async end() {
+    await this.api.endMeeting(this.meetingId);
+    this.#end('room-ended');
+  }
+
+  /** Leaves this call; the meeting goes on. */
+  leave() {
+    if (this.state === 'ended') return;
+    this.#report(true);
+    this.signaling.leave();
+    this.#end('left');
+  }
+
+  /** The network changed: do not wait for time-outs. */
+  networkChanged() {
+    this.signaling.hurry();
+  }
+
+  /** @param {boolean} [isLast] */
+  async #report(isLast = false) {
+    const report = await this.#stats.report(this.transports.forStats(), isLast).catch(() => null);
+    if (!report) return;
+    const channel = this.transports.publisher?.channel;
+    if (channel?.readyState === 'open') channel.send(JSON.stringify({ type: 'stats', report }));
+    else this.#send('Stats', { report });
+  }
+
+  // --- ending ---------------------------------------------------------------------------------------------------------
+  /** @param {string} code @param {string} [message] */
+  #end(code, message = '') {
+    if (this.#joining) {
+      this.#joining.reject(new Problem(code, message));
+      this.#joining = null;
+    }
+    if (this.state === 'ended') return;
+    clearInterval(this.#statsTimer);
+    clearTimeout(this.#retryTimer);
+    this.firstFrame.close();
+    this.receive.close();
+    this.signaling.leave();
+    this.transports.close();
+    this.#setState('ended');
+    this.emit('ended', { code, message });
+  }
+
+  /** @param {CallState} state */
+  #setState(state) {
+    if (this.state === state) return;
+    this.state = state;
+    this.emit('state', state);
+  }
+}
+
+/** What a message does beside changing the room. @type {Record<string, (call: Call, payload: any) => void>} */
+const HANDLERS = {
+  SfuEndpoint: (call, endpoint) => call.transports.open(endpoint, call.epoch),
+  ReceiveOffer: (call, offer) => call.transports.offered(offer),
+  ReceiveAnswer: (call, answer) => call.transports.answered(answer),
+  IceCandidate: (call, payload) => call.transports.candidate(payload),
+  IceServers: (call, { iceServers }) => call.transports.setIceServers(iceServers),
+  SetSend: (call, { trackId, layers }) => call.transports.publisher?.setLayers(trackId, layers),
+  MessageReceived: (call, message) => call.received(message),
+  TrackUnpublished: (call, { trackId }) => call.receive.delete(trackId),
+  ConsentRequested: (call, { consentRequired }) => call.emit('consent', consentRequired),
+  Moderated: (call, payload) => {
+    if (payload.action === 'mute' && payload.userId === call.userId) call.own.isMuted = true;
+    call.emit('moderated', payload);
+  },
+  Error: (call, error) => call.emit('error', error),
+};
