@@ -23,9 +23,9 @@ class Person:
     tone_hz: int
 
 
-RED: Final = Person("alex@parley.test", "0xD01818", 0, 440)
-GREEN: Final = Person("blair@parley.test", "0x18C018", 1, 880)
-BLUE: Final = Person("casey@parley.test", "0x1818D8", 2, 1320)
+RED: Final = Person("alex@example.org", "0xD01818", 0, 440)
+GREEN: Final = Person("blair@example.org", "0x18C018", 1, 880)
+BLUE: Final = Person("casey@example.org", "0x1818D8", 2, 1320)
 
 
 @dataclass(frozen=True, slots=True)
