@@ -1,11 +1,11 @@
 """Claims of the tokens that Parley issues, and of a caller's. A value of these types exists only once verified."""
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from conference.domain.consent import Grant
-from conference.domain.ids import ConsentId, MeetingId, ParticipantId, TenantId, UserId
+from conference.domain.ids import ConsentId, MeetingId, ParticipantId, Redacted, TenantId, UserId
 from conference.domain.meetings import Role
 
 JOIN_TYP: Final = "join+jwt"
@@ -13,22 +13,27 @@ CONSENT_TYP: Final = "consent+jwt"
 SERVICE_TYP: Final = "service+jwt"
 SIGNALING_AUDIENCE: Final = "signaling"
 CONSENT_AUDIENCE: Final = "consent"
+# No token lives longer than this, whatever it says; the last one is how long a retired key stays published.
+JOIN_LIFETIME_MAX: Final = timedelta(minutes=10)
+CONSENT_LIFETIME_MAX: Final = timedelta(hours=1)
+SERVICE_LIFETIME: Final = timedelta(minutes=5)
+LONGEST_LIFETIME: Final = max(JOIN_LIFETIME_MAX, CONSENT_LIFETIME_MAX, SERVICE_LIFETIME)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls the REST API, from an OIDC token that was verified. Personal data stays out of the repr."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Caller(Redacted):
+    """Who calls the REST API, from an OIDC token that was verified."""
 
     user_id: UserId
     tenant_id: TenantId
     is_admin: bool
-    display_name: str = field(repr=False)
-    email: str = field(repr=False)
-    token_id: str = field(default="", repr=False)  # uti or jti, to tell a first sight of a token
+    display_name: str
+    email: str
+    token_id: str = ""  # uti or jti, to tell a first sight of a token
 
 
-@dataclass(frozen=True, slots=True)
-class JoinClaims:
+@dataclass(frozen=True, slots=True, repr=False)
+class JoinClaims(Redacted):
     """What a join token says: aud=signaling, sub=participantId (contracts.md section 3)."""
 
     participant_id: ParticipantId
@@ -45,8 +50,8 @@ class JoinClaims:
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ConsentClaims:
+@dataclass(frozen=True, slots=True, repr=False)
+class ConsentClaims(Redacted):
     """Names the ConsentLog entry; join checks the entry, not only the token."""
 
     consent_id: ConsentId

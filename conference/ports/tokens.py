@@ -3,10 +3,32 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Literal, Protocol, get_args
 
 from conference.domain.claims import Caller, ConsentClaims, JoinClaims
 from conference.domain.ids import ParticipantId, Secret
+
+# Why a token was refused: `extra["cause"]` of Refused("token-refused"), and the label of `parley_token_refusals_total`.
+# "replayed" is the presence store's, which burns the jti.
+RefusalCause = Literal[
+    "malformed",
+    "oversize",
+    "duplicate",
+    "alg",
+    "typ",
+    "crit",
+    "header-key",
+    "unknown-kid",
+    "signature",
+    "claims",
+    "iss",
+    "aud",
+    "tenant",
+    "nbf",
+    "expired",
+    "replayed",
+]
+REFUSAL_CAUSES: Final[tuple[RefusalCause, ...]] = get_args(RefusalCause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +70,8 @@ class PublicKeys(Protocol):
 
 
 class Tokens(Protocol):
-    """Mints and verifies Parley's own tokens. Verifying raises Refused("token-refused") (its `extra["cause"]` is the
-    label of `parley_token_refusals_total`: alg, typ, aud, iss, nbf, expired, crit, header-key, duplicate, oversize,
-    signature, claims, unknown-kid) and nothing else but Unavailable."""
+    """Mints and verifies Parley's own tokens. Verifying raises Refused("token-refused") with
+    `extra["cause"]` of REFUSAL_CAUSES, and nothing else but Unavailable where keys cannot be read."""
 
     async def mint_join(self, claims: JoinClaims) -> str: ...
 
