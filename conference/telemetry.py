@@ -28,7 +28,8 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from conference.settings import Settings
+if TYPE_CHECKING:  # importing pydantic-settings would cost the Functions app a tenth of its import
+    from conference.settings import Settings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -68,7 +69,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
-def configure(service_name: str, settings: Settings) -> None:
+def configure(service_name: str, settings: "Settings") -> None:
     """Sets up logs and traces of this process. Call once, before the first span."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service_name))
@@ -80,7 +81,7 @@ def configure(service_name: str, settings: Settings) -> None:
         _export(service_name, settings)
 
 
-def _export(service_name: str, settings: Settings) -> None:
+def _export(service_name: str, settings: "Settings") -> None:
     # Late import: the exporter pulls requests and protobuf, which no process needs that exports nothing.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -88,7 +89,7 @@ def _export(service_name: str, settings: Settings) -> None:
     export_to(BatchSpanProcessor(OTLPSpanExporter()), service_name, settings)
 
 
-def export_to(processor: "SpanProcessor", service_name: str, settings: Settings) -> None:
+def export_to(processor: "SpanProcessor", service_name: str, settings: "Settings") -> None:
     """Records spans from now on and hands the finished ones to `processor`."""
     # Late import: a process that exports nothing runs on the API alone.
     from opentelemetry.sdk.resources import Resource
