@@ -7,8 +7,8 @@ the previous hash, UNIQUE(meetingId, previousHash) makes two writers agree on on
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -116,6 +116,11 @@ def undecided(entries: Sequence[ConsentLog], settings: MeetingSettings) -> tuple
     return tuple(g for g in required_grants(settings) if g not in latest)
 
 
+def decided_version(entries: Sequence[ConsentLog]) -> str | None:
+    """The text version of a user's latest decision."""
+    return entries[-1].text_version if entries else None
+
+
 def chain_hash(entry: ConsentLog) -> str:
     """SHA-256 in hex over the entry's fields and its previous hash, as canonical JSON."""
     content = [
@@ -126,10 +131,16 @@ def chain_hash(entry: ConsentLog) -> str:
         entry.consent_type,
         entry.status,
         entry.text_version,
-        entry.timestamp.isoformat(timespec="microseconds"),
+        entry.timestamp.astimezone(UTC).isoformat(timespec="microseconds"),
         entry.previous_hash,
     ]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+def chained(entry: ConsentLog, previous_hash: str) -> ConsentLog:
+    """The entry as it stands in the chain, after the one with `previous_hash`."""
+    linked = replace(entry, previous_hash=previous_hash)
+    return replace(linked, hash=chain_hash(linked))
 
 
 def broken_link(chain: Sequence[ConsentLog]) -> int | None:

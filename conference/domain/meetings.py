@@ -89,6 +89,11 @@ class Meeting(Redacted):
     status: MeetingStatus = MeetingStatus.SCHEDULED
     version: int = 1
 
+    @property
+    def listed_at(self) -> datetime:
+        """Where the meeting stands in its host's list."""
+        return self.start_time or self.scheduled_time or self.created_at
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Session(Redacted):

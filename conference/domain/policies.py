@@ -1,9 +1,11 @@
 """Policies: pure decisions that return ALLOWED or Refused(reason). An edge turns them into a status or code, once."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from conference.domain.consent import ConsentLog, consent_required, undecided
 from conference.domain.errors import ALLOWED, Allowed, Refused
 from conference.domain.ids import MeetingId, ParticipantId, TenantId, UserId
 from conference.domain.meetings import (
@@ -13,6 +15,7 @@ from conference.domain.meetings import (
     Meeting,
     MeetingSettings,
     MeetingStatus,
+    Participant,
     Role,
     TopologyMode,
 )
@@ -73,6 +76,33 @@ def may_enter(meeting: Meeting, user_id: UserId, role: Role, now: datetime, earl
     opens = meeting.scheduled_time - early if meeting.scheduled_time else None
     if opens is not None and now < opens and user_id != meeting.host_id:
         return Refused("not-started", extra={"opensAt": opens.isoformat()})
+    return ALLOWED
+
+
+def may_take_place(
+    settings: MeetingSettings, entries: Sequence[ConsentLog], *, removed: bool, others: int, require_consent: bool
+) -> Decision:
+    """The part of a join that only the store can decide, from what it read under the meeting's lock.
+
+    `entries` are the user's consent entries in chain order; `others` counts the live places that
+    the user competes with: 0 for one who comes back to a place of their own, which is never refused for capacity.
+    """
+    if removed:
+        return Refused("removed")
+    missing = undecided(entries, settings) if require_consent else ()
+    if missing:
+        asked = [need for need in consent_required(settings) if need.type in missing]
+        texts = [{"type": need.type.value, "text": need.text, "version": need.version} for need in asked]
+        return Refused("consent-required", extra={"consentRequired": texts})
+    if others >= settings.max_participants:
+        return Refused("room-full")
+    return ALLOWED
+
+
+def may_change_role(participant: Participant, role: Role, settings: MeetingSettings) -> Decision:
+    """The host's role never changes hands, and allowedRoles holds."""
+    if Role.HOST in (participant.role, role) or role not in settings.allowed_roles:
+        return Refused("role-not-allowed")
     return ALLOWED
 
 

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from conference.domain.consent import ConsentLog, ConsentStatus, ConsentType, Grant
+from conference.domain.consent import (
+    ConsentLog,
+    ConsentStatus,
+    ConsentType,
+    Grant,
+    decided_version,
+    granted,
+    required_grants,
+)
 from conference.domain.errors import Refused
 from conference.domain.ids import ConsentId, EventId, MeetingId, ParticipantId, SessionId, UserId
 from conference.domain.meetings import Meeting, MeetingSettings, Participant, Role, Session
@@ -35,6 +43,30 @@ class NewConsent:
     status: ConsentStatus
     text_version: str
     now: datetime
+
+    def entry(self, participant_id: ParticipantId | None) -> ConsentLog:
+        """The log entry, not yet linked into the chain."""
+        return ConsentLog(
+            self.id,
+            self.meeting_id,
+            self.user_id,
+            participant_id,
+            self.consent_type,
+            self.status,
+            self.text_version,
+            self.now,
+        )
+
+    def is_of(self, stored: ConsentLog) -> bool:
+        """True where `stored` records this very decision: then this is a retry of it."""
+        ours = (self.meeting_id, self.user_id, self.consent_type, self.status, self.text_version)
+        return ours == (
+            stored.meeting_id,
+            stored.user_id,
+            stored.consent_type,
+            stored.status,
+            stored.text_version,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +95,15 @@ class Joined:
     declined: frozenset[Grant]
     consent_version: str | None
     rejoined: bool  # the user already had this place
+
+
+def joined(
+    participant: Participant, entries: Sequence[ConsentLog], settings: MeetingSettings, *, rejoined: bool
+) -> Joined:
+    """The answer for a place that was taken: `entries` are the user's decisions in chain order."""
+    grants = granted(entries, settings)
+    declined = frozenset(required_grants(settings)) - grants
+    return Joined(participant, grants, declined, decided_version(entries), rejoined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,53 +140,56 @@ class MeetingStore(Protocol):
         ...
 
     async def end(self, meeting_id: MeetingId, *, by: UserId, now: datetime) -> Ended | Refused:
-        """Completes the meeting, closes its session, sets left_at of its live participants, emits ParticipantLeft
-        for each and MeetingEnded once. Idempotent. Refused: not-found."""
+        """Completes the meeting, closes its session, sets left_at of its participants, emits ParticipantLeft for
+        each that had joined and MeetingEnded once. Idempotent. Refused: not-found."""
         ...
 
     async def join(self, request: JoinRequest) -> Joined | Refused:
         """Decides status, window, role, consent and capacity and takes a place, in one transaction.
 
-        The user's live place is given again with a longer lease. The first join opens a Session, makes the meeting
-        ACTIVE and emits SessionStarted. Refused: not-found, meeting-ended, not-started, role-not-allowed, removed,
-        consent-required (extra: consentRequired), room-full."""
+        The user's live place is given again with a longer lease and the role it has. The first join opens a Session,
+        makes the meeting ACTIVE and emits SessionStarted. Refused: not-found, meeting-ended, not-started,
+        role-not-allowed, removed, consent-required (extra: consentRequired), room-full."""
         ...
 
     async def mark_joined(
         self, meeting_id: MeetingId, participant_id: ParticipantId, *, now: datetime, lease_until: datetime
     ) -> Participant | None:
         """JoinRoom happened: joined_at is set once, ParticipantJoined emitted once and audited, the lease renewed.
-        None where the participant is unknown or has left."""
+        None where the participant is unknown, has left, or let the lease run out (the place may be another's)."""
         ...
 
     async def mark_left(
         self, meeting_id: MeetingId, participant_id: ParticipantId, *, now: datetime, reason: str
     ) -> bool:
-        """Sets left_at and emits ParticipantLeft (audited), once. False where that was so already."""
+        """Sets left_at and, for one who had joined, emits ParticipantLeft (audited), once. False where that was so
+        already."""
         ...
 
     async def renew_leases(
         self, meeting_id: MeetingId, participant_ids: Collection[ParticipantId], *, now: datetime, until: datetime
     ) -> int:
-        """One statement for all of a room's connected participants. Gives the number renewed."""
+        """One statement for all of a room's connected participants. A lease that ran out is not renewed: the place
+        may be another's. Gives the number renewed."""
         ...
 
     async def remove(
         self, meeting_id: MeetingId, participant_id: ParticipantId, *, by: UserId, now: datetime
     ) -> Participant | Refused:
-        """Ends the stay and keeps the user from joining this meeting again. Refused: not-found."""
+        """Ends the user's stay and keeps them from joining this meeting again. Gives the stay that ended, or the one
+        named where none was open. Refused: not-found, forbidden (the host)."""
         ...
 
     async def set_role(
         self, meeting_id: MeetingId, participant_id: ParticipantId, role: Role, *, now: datetime
     ) -> Participant | Refused:
-        """Refused: not-found, role-not-allowed (the host's role never changes; allowedRoles holds)."""
+        """Refused: not-found (or left), role-not-allowed (the host's role never changes; allowedRoles holds)."""
         ...
 
     async def participant(self, meeting_id: MeetingId, participant_id: ParticipantId) -> Participant | None: ...
 
     async def participants(self, meeting_id: MeetingId, *, cursor: str | None, limit: int) -> "ParticipantPage":
-        """Everybody who ever had a place, in order of creation."""
+        """Everybody who ever had a place, in order of creation. Raises ProtocolError("invalid-cursor")."""
         ...
 
     async def live_count(self, meeting_id: MeetingId, now: datetime) -> int: ...
@@ -154,7 +198,7 @@ class MeetingStore(Protocol):
 
     async def record_consent(self, consent: NewConsent) -> ConsentLog | Refused:
         """Appends to the meeting's chain, emits ConsentRecorded, audits. The same id again gives the stored entry.
-        Refused: not-found, meeting-ended."""
+        Refused: not-found, meeting-ended, idempotency-conflict (the id is of another decision)."""
         ...
 
     async def consents(self, meeting_id: MeetingId, user_id: UserId | None = None) -> Sequence[ConsentLog]:
@@ -164,12 +208,13 @@ class MeetingStore(Protocol):
     async def consent(self, meeting_id: MeetingId, consent_id: ConsentId) -> ConsentLog | None: ...
 
     async def expire_leases(self, now: datetime, *, limit: int = 1_000) -> Sequence[Participant]:
-        """Timer: ends stays whose lease is over (reason "timeout", at the lease's end). Gives those ended."""
+        """Timer: ends stays whose lease is over (reason "timeout", at the lease's end), the oldest first. Gives those
+        ended."""
         ...
 
     async def expire_rooms(self, now: datetime, *, idle_s: float, limit: int = 100) -> Sequence[MeetingId]:
-        """Timer: ends open sessions that have had no live participant for `idle_s`; the meeting stays ACTIVE and
-        the next join opens a new session."""
+        """Timer: ends open sessions that have had no live participant for `idle_s`, at the moment the last place was
+        free; the meeting stays ACTIVE and the next join opens a new session."""
         ...
 
     async def delete_ended_before(self, before: datetime, *, limit: int = 100) -> Sequence[MeetingId]:
