@@ -1,4 +1,4 @@
-"""Three people through the whole of Flow 1: create, consent, join, see and hear each other, and everything of a call."""
+"""Three people through the whole of Flow 1: create, consent, join, see and hear each other, and all that a call has."""
 
 import asyncio
 
