@@ -29,11 +29,10 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 if TYPE_CHECKING:  # importing pydantic-settings would cost the Functions app a tenth of its import
-    from conference.settings import Settings
-
-if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SpanProcessor
+
+    from conference.settings import Settings
 
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 # What a LogRecord has by itself; everything else came in by `extra=` and is shown.
