@@ -5,7 +5,7 @@ the directory was lost. Adapters: `redis`, `memory`; one contract suite runs aga
 the directory does not answer in time.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -54,7 +54,7 @@ class RoomEvent:
 
     `origin` is the process that published it. Types that start with a capital are signaling messages; `payload` is
     their JSON text. Types with a dot (`room.ended`, `user.removed`, `user.taken-over`, `user.grants`) are orders among
-    signaling processes and never reach a client.
+    signaling processes and never reach a client. A listener gives `room.gap` where events were lost for good.
     """
 
     room_id: MeetingId
@@ -64,6 +64,7 @@ class RoomEvent:
     payload: str
     to: UserId | None = None
     origin: str = ""
+    id: str = ""  # of the publisher's choice: an event that is published again after an outage keeps its id
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +94,21 @@ class Presence(Protocol):
         """The atomic JoinRoom, one script: burns `jti`, checks that the participant is not denied, sets the field,
         counts only an added one, renews the TTL, appends the event ParticipantJoined with the JSON `joined` (not for
         a take-over, which appends `user.taken-over` addressed to the user instead). `generation` is used where the
-        room is new. Refused: token-refused (jti seen before), removed."""
+        room is new. Refused: token-refused (jti seen before; extra cause "replayed"), removed."""
         ...
 
     async def update(
-        self, room_id: MeetingId, present: Present, *, event: tuple[str, str] | None = None
+        self, room_id: MeetingId, present: Present, *, event: tuple[str, str] | None = None, event_id: str = ""
     ) -> RoomEvent | None:
         """Writes a person's field if they are still there under the same connection id, and appends an event
-        (type, payload JSON) in the same step. None where they are not there (the directory was lost, or taken over)."""
+        (type, payload JSON) in the same step. None where they are not there (the directory was lost, or taken over);
+        without an event, one of type "" where it was written."""
         ...
 
     async def reconnect(
         self,
         room_id: MeetingId,
+        user_id: UserId,
         participant_id: ParticipantId,
         *,
         secret_hash: str,
@@ -113,8 +116,9 @@ class Presence(Protocol):
         connection_id: str,
         process_id: str,
     ) -> tuple[Present, RoomView] | Refused:
-        """Resume: valid under the newest or the previous secret; the new one becomes newest. Refused: token-refused
-        (unknown secret or nobody there), removed."""
+        """Resume: valid under the newest or the previous secret; the new one becomes newest. Appends
+        `user.taken-over` so that whoever still holds the old socket closes it. Refused: token-refused (unknown
+        secret or nobody there), removed."""
         ...
 
     async def leave(self, room_id: MeetingId, user_id: UserId, *, connection_id: str, left: str) -> RoomEvent | None:
@@ -124,13 +128,15 @@ class Presence(Protocol):
 
     async def view(self, room_id: MeetingId) -> RoomView | None: ...
 
-    async def touch(self, room_ids: Sequence[MeetingId]) -> Sequence[MeetingId]:
-        """Renews the TTL of rooms. Gives those that no longer exist (the directory was lost)."""
+    async def touch(self, room_ids: Collection[MeetingId]) -> Mapping[MeetingId, str]:
+        """Renews the TTL of rooms and sets participantCount to the size of the participants hash. Gives the
+        generation of those that exist; a room that is absent, or has another one, was lost meanwhile."""
         ...
 
     async def announce(self, room: RoomView, *, generation: str) -> RoomView:
         """After a loss: merges this process's participants into the room, which is made under `generation` if nobody
-        else has made it yet, and sets participantCount to HLEN. Appends nothing."""
+        else has made it yet, and sets participantCount to HLEN. A room made so numbers on well above `room.seq`, so
+        that no event of it is taken for one seen before. Appends nothing; whoever is there already stays."""
         ...
 
     async def publish(
@@ -142,22 +148,27 @@ class Presence(Protocol):
         to: UserId | None = None,
         origin: str = "",
         numbered: bool = True,
-    ) -> RoomEvent:
-        """Appends an event with the next seq and fans it out; not numbered: fans out only."""
+        id: str = "",
+        once_s: int = 0,
+    ) -> RoomEvent | None:
+        """Appends an event with the next seq and fans it out; not numbered: fans out only. In a room that does not
+        exist (the directory was lost) it fans out unnumbered under the generation "". With `once_s`, None where the
+        same `id` was published within so many seconds."""
         ...
 
     async def since(self, room_id: MeetingId, generation: str, seq: int) -> Sequence[RoomEvent] | None:
         """Events after `seq`, in order; None where the generation is another or they are no longer there."""
         ...
 
-    def listen(self, room_ids: "RoomSubscription") -> AsyncIterator[RoomEvent]:
-        """Events of the rooms in the subscription, which may change meanwhile. A broken connection is taken up again
-        and what was missed comes from the stream; ends only when cancelled."""
+    def listener(self, deliver: Callable[[RoomEvent], None]) -> "RoomListener":
+        """The events of the rooms that a process serves, handed to `deliver` in the loop that runs the listener."""
         ...
 
     async def deny(self, room_id: MeetingId, participant_id: ParticipantId, *, ttl_s: int) -> None:
         """Revokes a participant's tokens and resume secrets at once."""
         ...
+
+    async def denied(self, room_id: MeetingId, participant_id: ParticipantId) -> bool: ...
 
     async def set_recording(self, room_id: MeetingId, recording: bool) -> None: ...
 
@@ -165,18 +176,34 @@ class Presence(Protocol):
         """Sticks the room to a node unless it has one other than `instead_of`; gives the room's node."""
         ...
 
+    async def beat(self, process_id: str, *, ttl_s: int) -> None:
+        """This signaling process lives for another `ttl_s`."""
+        ...
+
+    async def silent(self, process_ids: Collection[str]) -> frozenset[str]:
+        """Those whose last beat is over."""
+        ...
+
     async def ping(self) -> None:
         """Raises Unavailable."""
         ...
 
 
-class RoomSubscription(Protocol):
-    """The rooms a process listens to."""
+class RoomListener(Protocol):
+    """Follows rooms; each numbered event after the given `seq` is delivered exactly once and in order per room.
 
-    def rooms(self) -> frozenset[MeetingId]: ...
+    Fan-out may lose messages, the stream may not: a gap in seq, a broken connection and a new subscription are all
+    made good from the stream. Where that is impossible (another generation, or too far behind) `room.gap` is delivered.
+    """
 
-    async def changed(self) -> None:
-        """Returns when the set has changed since the last call."""
+    def follow(self, room_id: MeetingId, generation: str, seq: int) -> None:
+        """From now on, or anew from this position."""
+        ...
+
+    def unfollow(self, room_id: MeetingId) -> None: ...
+
+    async def run(self) -> None:
+        """Until cancelled."""
         ...
 
 

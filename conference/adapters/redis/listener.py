@@ -1,0 +1,184 @@
+"""Hears a process's rooms: sharded pub/sub for speed, the stream for truth.
+
+A room's position is (generation, seq). A message with the next seq is delivered; a gap, a fresh subscription or a
+broken connection makes the room read its stream from its position. What arrives meanwhile waits in the stream. The
+connection is pinged, because a TCP connection can be dead for many minutes without a sign.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from conference.adapters.redis.client import RedisClient
+from conference.adapters.redis.stored import event_of_message
+from conference.domain.errors import Unavailable
+from conference.domain.ids import MeetingId
+from conference.ports.presence import RoomEvent
+
+_PING_S: Final = 2.0
+_SILENCE_S: Final = 7.0  # three pings unanswered
+_RECONNECT_S: Final = 0.2
+_RETRY_S: Final = 0.3
+_KEEP_OPEN: Final = "signaling:listener"  # a shard channel that is always subscribed
+
+_log = logging.getLogger(__name__)
+Since = Callable[[MeetingId, str, int], Awaitable[Sequence[RoomEvent] | None]]
+
+
+class _Position:
+    """How far a room has been delivered. `heard` is the highest seq that pub/sub told of."""
+
+    __slots__ = ("generation", "heard", "reader", "seq")
+
+    def __init__(self, generation: str, seq: int) -> None:
+        self.generation = generation
+        self.seq = seq
+        self.heard = seq
+        self.reader: asyncio.Task[None] | None = None
+
+
+class RedisRoomListener:
+    """Implements the port `RoomListener`."""
+
+    def __init__(self, client: RedisClient, since: Since, deliver: Callable[[RoomEvent], None]) -> None:
+        self._client = client
+        self._since = since
+        self._deliver = deliver
+        self._rooms: dict[MeetingId, _Position] = {}
+        self._channels: dict[str, MeetingId] = {}
+        self._subscribed: set[str] = set()
+        self._changed = asyncio.Event()
+
+    def follow(self, room_id: MeetingId, generation: str, seq: int) -> None:
+        old = self._rooms.get(room_id)
+        if old is not None and old.reader is not None:
+            old.reader.cancel()
+        position = self._rooms[room_id] = _Position(generation, seq)
+        channel = _channel(room_id)
+        self._channels[channel] = room_id
+        if channel in self._subscribed:
+            self._read_stream(room_id, position)
+        self._changed.set()
+
+    def unfollow(self, room_id: MeetingId) -> None:
+        position = self._rooms.pop(room_id, None)
+        if position is not None and position.reader is not None:
+            position.reader.cancel()
+        self._channels.pop(_channel(room_id), None)
+        self._changed.set()
+
+    async def run(self) -> None:
+        try:
+            while True:
+                try:
+                    await self._listen()
+                except (RedisError, OSError, TimeoutError) as error:
+                    _log.warning("listening to rooms was interrupted", extra={"error": type(error).__name__})
+                await asyncio.sleep(_RECONNECT_S)
+        finally:
+            for position in self._rooms.values():
+                if position.reader is not None:
+                    position.reader.cancel()
+
+    async def _listen(self) -> None:
+        """One connection's life."""
+        redis: Any = self._client.redis
+        pubsub = redis.pubsub()
+        keeper: asyncio.Task[None] | None = None
+        self._subscribed.clear()
+        try:
+            await pubsub.ssubscribe(_KEEP_OPEN)
+            self._changed.set()
+            keeper = asyncio.create_task(self._keep(pubsub))
+            while not keeper.done():
+                async with asyncio.timeout(_SILENCE_S):
+                    message = await pubsub.get_message(timeout=None)
+                if message is not None:
+                    self._heard(message)
+            keeper.result()
+        finally:
+            if keeper is not None:
+                keeper.cancel()
+                await asyncio.gather(keeper, return_exceptions=True)
+            self._subscribed.clear()
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                await pubsub.aclose()
+
+    async def _keep(self, pubsub: Any) -> None:
+        """Subscribes to what is followed, and pings."""
+        asked: set[str] = set()
+        while True:
+            self._changed.clear()
+            wanted = set(self._channels)
+            for channel in wanted - asked:
+                await pubsub.ssubscribe(channel)
+            for channel in asked - wanted:
+                await pubsub.sunsubscribe(channel)
+                self._subscribed.discard(channel)
+            asked = wanted
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PING_S):
+                    await self._changed.wait()
+                continue
+            await pubsub.ping()
+
+    def _heard(self, message: dict[str, Any]) -> None:
+        kind, channel = message["type"], message["channel"]
+        room_id = self._channels.get(channel) if isinstance(channel, str) else None
+        if room_id is None:
+            return
+        position = self._rooms[room_id]
+        if kind == "ssubscribe":
+            self._subscribed.add(channel)
+            self._read_stream(room_id, position)
+        elif kind == "smessage":
+            self._event(event_of_message(room_id, message["data"]), position)
+
+    def _event(self, event: RoomEvent, position: _Position) -> None:
+        if event.seq == 0:
+            self._deliver(event)
+        elif event.generation != position.generation:
+            position.heard = position.seq
+            self._lost(event.room_id, event.generation)
+        elif position.reader is None and event.seq == position.seq + 1:
+            position.seq = position.heard = event.seq
+            self._deliver(event)
+        elif event.seq > position.seq:
+            position.heard = max(position.heard, event.seq)
+            self._read_stream(event.room_id, position)
+
+    def _read_stream(self, room_id: MeetingId, position: _Position) -> None:
+        if position.reader is None:
+            position.reader = asyncio.create_task(self._catch_up(room_id, position))
+
+    async def _catch_up(self, room_id: MeetingId, position: _Position) -> None:
+        try:
+            while self._rooms.get(room_id) is position:
+                try:
+                    missed = await self._since(room_id, position.generation, position.seq)
+                except Unavailable:
+                    await asyncio.sleep(_RETRY_S)
+                    continue
+                if self._rooms.get(room_id) is not position:
+                    return
+                if missed is None:
+                    self._lost(room_id, "")
+                    return
+                for event in missed:
+                    position.seq = event.seq
+                    self._deliver(event)
+                if position.heard <= position.seq:
+                    return
+        finally:
+            position.reader = None
+
+    def _lost(self, room_id: MeetingId, generation: str) -> None:
+        self._deliver(RoomEvent(room_id, generation, 0, "room.gap", "{}"))
+
+
+def _channel(room_id: MeetingId) -> str:
+    return f"room:{{{room_id}}}:events"
