@@ -1,10 +1,10 @@
 """The data plane of an SFU node: sockets, ICE-lite, SRTP, RTP and RTCP, forwarding. Commands in, events out.
 
 The engine knows transports, tracks (what a transport receives) and senders (a track on its way to one subscriber); it
-knows no rooms, no SDP and no DTLS. DTLS datagrams come out as events and go in as commands, keys follow. Nothing crosses
-this boundary per media packet, so that an engine with its own threads can stand behind it: `apply` takes a batch and
-never blocks, `poll_events` drains a bounded queue after a wake-up. Commands that name something that is gone are
-ignored: the engine ends transports by itself, and its event may still be on the way.
+knows no rooms, no SDP and no DTLS. DTLS datagrams come out as events and go in as commands, keys follow. Nothing
+crosses this boundary per media packet, so that an engine with its own threads can stand behind it: `apply` takes a
+batch and never blocks, `poll_events` drains a bounded queue after a wake-up. Commands that name something that is gone
+are ignored: the engine ends transports by itself, and its event may still be on the way.
 """
 
 from collections.abc import Callable, Sequence

@@ -14,6 +14,7 @@ from conference.domain.errors import ProtocolError
 MAX_BYTES: Final = 1_500
 MAX_PACKETS: Final = 64
 MAX_LOST: Final = 512
+MAX_DELTAS: Final = 256  # of one transport-wide feedback packet
 SR: Final = 200
 RR: Final = 201
 SDES: Final = 202
@@ -235,32 +236,30 @@ def picture_loss(sender_ssrc: int, media_ssrc: int) -> bytes:
 
 
 def transport_feedback(
-    sender_ssrc: int, media_ssrc: int, feedback_count: int, arrivals: Sequence[tuple[int, float]]
+    sender_ssrc: int, media_ssrc: int, feedback_count: int, base: int, arrivals: Sequence[tuple[int, float]]
 ) -> tuple[bytes, int]:
     """Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01, 3.1).
 
-    `arrivals` are (unrolled number, arrival in seconds), ascending by number; gaps are reported as not received.
-    Returns the packet and how many arrivals it covers: a delta that does not fit into 16 bits ends the packet.
+    `base` is the first number that the packet reports; `arrivals` are (unrolled number, arrival in seconds), ascending
+    by number; gaps are reported as not received. Returns the packet and how many arrivals it covers: a delta that does
+    not fit into 16 bits ends the packet.
     """
-    base, start = arrivals[0]
-    reference = int(start / 0.064)
+    reference = int(arrivals[0][1] / 0.064)
     clock = reference * 256  # in 250 us
     symbols: list[int] = []
     deltas: list[bytes] = []
-    used = 0
     for number, arrival in arrivals:
         delta = round(arrival * 4_000) - clock
-        if not -0x8000 <= delta <= 0x7FFF or number - base >= 1_024:
+        if not -0x8000 <= delta <= 0x7FFF or len(deltas) >= MAX_DELTAS or number - base >= 6 * MAX_DELTAS:
             break
         symbols.extend([0] * (number - base - len(symbols)))
         symbols.append(1 if 0 <= delta <= 255 else 2)
         deltas.append(bytes((delta,)) if 0 <= delta <= 255 else struct.pack("!h", delta))
         clock += delta
-        used += 1
     chunks = b"".join(_chunks(symbols))
     body = struct.pack("!IIHH", sender_ssrc, media_ssrc, base & 0xFFFF, len(symbols))
     body += (reference & 0xFFFFFF).to_bytes(3, "big") + bytes((feedback_count & 0xFF,)) + chunks + b"".join(deltas)
-    return _packet(_TWCC, RTPFB, body + bytes(-len(body) % 4)), used
+    return _packet(_TWCC, RTPFB, body + bytes(-len(body) % 4)), len(deltas)
 
 
 def _chunks(symbols: Sequence[int]) -> Iterable[bytes]:

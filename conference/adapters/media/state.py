@@ -1,0 +1,77 @@
+"""What the reference engine knows: transports, tracks and senders with their indexes, and its counters."""
+
+from collections import Counter
+from collections.abc import Callable
+
+from conference.adapters.media.ice import Address
+from conference.adapters.media.sending import Sender
+from conference.adapters.media.tracks import Track
+from conference.adapters.media.transport import Transport
+from conference.ports.forwarding import Event
+
+
+class EngineState:
+    """Indexes that belong together; removal keeps them in step. `ssrc` is the engine's own in what it reports."""
+
+    def __init__(
+        self,
+        ssrc: int,
+        emit: Callable[[Event], None],
+        send: Callable[[bytes, Address], None],
+        dropped: Counter[str],
+    ) -> None:
+        self.ssrc = ssrc
+        self.emit = emit
+        self.send = send
+        self.dropped = dropped
+        self.transports: dict[str, Transport] = {}
+        self.by_ufrag: dict[str, Transport] = {}
+        self.by_address: dict[Address, Transport] = {}
+        self.tracks: dict[str, Track] = {}
+        self.senders: dict[str, tuple[Transport, Sender]] = {}
+        self.received_packets = self.received_bytes = 0
+        self.forwarded_packets = self.forwarded_bytes = 0
+        self.retransmitted_packets = 0
+
+    def clear(self) -> None:
+        self.transports.clear()
+        self.by_ufrag.clear()
+        self.by_address.clear()
+        self.tracks.clear()
+        self.senders.clear()
+
+    def remove_transport(self, transport_id: str) -> None:
+        transport = self.transports.pop(transport_id, None)
+        if transport is None:
+            return
+        for ufrag in transport.ice.ufrags:
+            self.by_ufrag.pop(ufrag, None)
+        self.forget_addresses(transport)
+        for track_id in list(transport.tracks):
+            self.remove_track(track_id)
+        for sender in list(transport.senders.values()):
+            self.remove_sender(sender.sender_id)
+
+    def forget_addresses(self, transport: Transport) -> None:
+        for address in [a for a, owner in self.by_address.items() if owner is transport]:
+            del self.by_address[address]
+
+    def remove_track(self, track_id: str) -> None:
+        track = self.tracks.pop(track_id, None)
+        if track is None:
+            return
+        for sender_id in list(track.senders):
+            self.remove_sender(sender_id)
+        owner = self.transports.get(track.transport_id)
+        if owner is not None:
+            owner.drop_track(track_id)
+
+    def remove_sender(self, sender_id: str) -> None:
+        found = self.senders.pop(sender_id, None)
+        if found is None:
+            return
+        transport, sender = found
+        transport.senders.pop(sender.ssrc, None)
+        track = self.tracks.get(sender.track_id)
+        if track is not None:
+            track.senders.pop(sender_id, None)

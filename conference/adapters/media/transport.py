@@ -1,0 +1,181 @@
+"""One transport in the engine: its ICE agent, SRTP keys, incoming streams by SSRC and outgoing senders by SSRC.
+
+What an SSRC belongs to is learned from the SDP, else from the mid and rid header extensions, else from a payload type
+that only one track has (RFC 8843 9.2). An SSRC may first be seen on an RTX packet without payload.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from conference.adapters.media.ice import Address, IceAgent
+from conference.adapters.media.receiving import ArrivalLog, Stream
+from conference.adapters.media.sending import Sender
+from conference.adapters.media.srtp import SrtpContext
+from conference.adapters.media.tracks import Track
+from conference.ports.forwarding import AddTransport, ExtensionIds, SetTrack
+from conference.protocol.rtp import RtpPacket
+
+MAX_STREAMS: Final = 64
+MAX_SSRCS: Final = 256  # libsrtp keeps state for each
+DISCONNECTED_S: Final = 8.0
+
+
+@dataclass(slots=True)
+class Repair:
+    """An RTX SSRC and the track and layer that it repairs."""
+
+    track: Track
+    rid: str
+    primary_ssrc: int | None = None
+
+    def stream(self) -> Stream | None:
+        if self.primary_ssrc is not None:
+            return next((s for s in self.track.streams.values() if s.ssrc == self.primary_ssrc), None)
+        return self.track.streams.get(self.rid)
+
+
+class TokenBucket:
+    """The bandwidth cap of the debug hook: bytes within the rate pass, with 200 ms of burst."""
+
+    __slots__ = ("_at", "_level", "_rate")
+
+    def __init__(self, bitrate_bps: int, now: float) -> None:
+        self._rate = bitrate_bps / 8
+        self._level = self._rate * 0.2
+        self._at = now
+
+    def take(self, size: int, now: float) -> bool:
+        self._level = min(self._level + (now - self._at) * self._rate, self._rate * 0.2)
+        self._at = now
+        if size > self._level:
+            return False
+        self._level -= size
+        return True
+
+
+class Transport:
+    """State of one transport; the engine moves the packets."""
+
+    def __init__(self, command: AddTransport) -> None:
+        self.transport_id = command.transport_id
+        self.ice = IceAgent(command.ice_ufrag, command.ice_pwd)
+        self.state = "new"
+        self.srtp: SrtpContext | None = None
+        self.cap: TokenBucket | None = None
+        self.tracks: dict[str, Track] = {}  # by track id
+        self.senders: dict[int, Sender] = {}  # by SSRC
+        self.arrivals = ArrivalLog()
+        self.media_at = 0.0
+        self._inbound: dict[int, Stream | Repair] = {}
+        self._track_of: dict[int, Track] = {}
+        self._named: dict[int, tuple[Track, int | None]] = {}  # SSRC of the SDP -> (track, primary where it is RTX)
+        self._ids = ExtensionIds()
+        self._ssrcs: set[int] = set()
+        self._wide_number = 0
+
+    def next_wide_number(self) -> int:
+        self._wide_number += 1
+        return self._wide_number
+
+    def admit_ssrc(self, ssrc: int) -> bool:
+        """False for an SSRC beyond the most that one peer may use."""
+        if ssrc in self._ssrcs:
+            return True
+        if len(self._ssrcs) >= MAX_SSRCS:
+            return False
+        self._ssrcs.add(ssrc)
+        return True
+
+    @property
+    def destination(self) -> Address | None:
+        """Where to send; None before nomination and without consent (RFC 7675)."""
+        return self.ice.selected
+
+    # --- tracks ------------------------------------------------------------------------------------------------------
+    def set_track(self, track: Track, command: SetTrack) -> None:
+        self.drop_track(track.track_id)
+        self.tracks[track.track_id] = track
+        for primary, rtx in command.ssrcs:
+            self._named[primary] = (track, None)
+            if rtx is not None:
+                self._named[rtx] = (track, primary)
+        theirs = command.extensions
+        mine = self._ids
+        self._ids = ExtensionIds(  # a bundle uses one id per extension in all its sections
+            mid=theirs.mid or mine.mid,
+            rid=theirs.rid or mine.rid,
+            repaired_rid=theirs.repaired_rid or mine.repaired_rid,
+            audio_level=theirs.audio_level or mine.audio_level,
+            transport_cc=theirs.transport_cc or mine.transport_cc,
+        )
+
+    def drop_track(self, track_id: str) -> None:
+        self.tracks.pop(track_id, None)
+        for ssrc in [s for s, (track, _) in self._named.items() if track.track_id == track_id]:
+            del self._named[ssrc]
+        for ssrc in [s for s, track in self._track_of.items() if track.track_id == track_id]:
+            del self._track_of[ssrc]
+            del self._inbound[ssrc]
+
+    # --- incoming streams --------------------------------------------------------------------------------------------
+    def lookup(self, packet: RtpPacket) -> tuple[Track, Stream | Repair] | None:
+        """The track and stream of a packet, learned where it is new; None where it belongs to nothing."""
+        entry = self._inbound.get(packet.ssrc)
+        if entry is not None:
+            return self._track_of[packet.ssrc], entry
+        if len(self._inbound) >= MAX_STREAMS:
+            return None
+        found = self._identify(packet)
+        if found is None:
+            return None
+        track, created = found
+        self._inbound[packet.ssrc] = created
+        self._track_of[packet.ssrc] = track
+        return found
+
+    def _identify(self, packet: RtpPacket) -> tuple[Track, Stream | Repair] | None:
+        named = self._named.get(packet.ssrc)
+        if named is not None:
+            track, primary = named
+            return track, track.open_stream(packet.ssrc, "") if primary is None else Repair(track, "", primary)
+        found = self._track_for(packet)
+        if found is None:
+            return None
+        is_repair = packet.payload_type == found.codec.rtx_payload_type
+        rid = self._text(packet, self._ids.repaired_rid if is_repair else self._ids.rid)
+        if found.rids and rid not in found.rids:
+            return None  # wait for a packet that says which layer this is
+        layer = rid if found.rids else ""
+        return found, Repair(found, layer) if is_repair else found.open_stream(packet.ssrc, layer)
+
+    def _track_for(self, packet: RtpPacket) -> Track | None:
+        fitting = [
+            track
+            for track in self.tracks.values()
+            if packet.payload_type in (track.codec.payload_type, track.codec.rtx_payload_type)
+        ]
+        mid = self._text(packet, self._ids.mid)
+        if mid:
+            return next((track for track in fitting if track.mid == mid), None)
+        return fitting[0] if len(fitting) == 1 else None
+
+    @staticmethod
+    def _text(packet: RtpPacket, identifier: int | None) -> str:
+        value = packet.extensions.get(identifier, b"") if identifier is not None else b""
+        return value.decode("ascii", "replace")
+
+    def wide_number(self, packet: RtpPacket) -> int | None:
+        """The transport-wide number of an incoming packet."""
+        value = packet.extensions.get(self._ids.transport_cc) if self._ids.transport_cc else None
+        return int.from_bytes(value[:2], "big") if value and len(value) >= 2 else None
+
+    def audio_level(self, packet: RtpPacket) -> int | None:
+        """The RFC 6464 byte of an incoming packet."""
+        value = packet.extensions.get(self._ids.audio_level) if self._ids.audio_level else None
+        return value[0] if value else None
+
+    def streams(self) -> list[Stream]:
+        return [entry for entry in self._inbound.values() if isinstance(entry, Stream)]
+
+    def track_of(self, ssrc: int) -> Track | None:
+        return self._track_of.get(ssrc)
