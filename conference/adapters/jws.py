@@ -62,9 +62,11 @@ def read_sealed(token: str, profile: Profile) -> Sealed:
     parts = token.split(".")
     if len(parts) != 3:
         refuse("malformed")
-    header, claims = _read_object(parts[0]), _read_object(parts[1])
+    header = _read_object(parts[0])
+    algorithm, kid = _check_algorithm(header, profile), _check_header(header, profile)
+    claims = _read_object(parts[1])
     _decode(parts[2])
-    return Sealed(token, _check_algorithm(header, profile), _check_header(header, profile), claims)
+    return Sealed(token, algorithm, kid, claims)
 
 
 def open_sealed(sealed: Sealed, jwk: Mapping[str, object]) -> dict[str, object]:
