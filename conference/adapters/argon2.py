@@ -46,12 +46,14 @@ class Argon2Hasher:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _matches(self, password_hash: str, password: str) -> bool:
-        from argon2.exceptions import VerifyMismatchError  # late, as below
+        from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError  # late, as below
 
         try:
             return self._argon2().verify(password_hash, password)  # compares in constant time
         except VerifyMismatchError:
             return False
+        except (VerificationError, InvalidHashError):
+            raise ValueError("the stored password hash is damaged") from None
 
     def _argon2(self) -> "PasswordHasher":
         if self._hasher is None:
