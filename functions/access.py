@@ -1,0 +1,81 @@
+"""Who may do what to which meeting, for every resource folder: find it, judge it, or refuse.
+
+Three circles: `visible` (the tenant, by knowing the id), `attended` (host, admin, or somebody who took part: history is
+theirs) and `hosted` (host or admin of the tenant).
+"""
+
+from datetime import datetime
+
+from conference.domain.claims import Caller
+from conference.domain.errors import Refused
+from conference.domain.ids import MeetingId, UserId
+from conference.domain.meetings import Meeting, Participant
+from conference.domain.policies import may_host, may_see
+from functions.services import Services
+
+_PAGE = 100
+
+
+async def visible(services: Services, caller: Caller, meeting_id: MeetingId) -> Meeting:
+    """The meeting. Raises Refused("not-found") alike where there is none and where the caller may not see it."""
+    meeting = await services.meetings.get(meeting_id)
+    if meeting is None:
+        raise Refused("not-found")
+    decision = may_see(meeting, caller.user_id, caller.tenant_id, caller.is_admin)
+    if isinstance(decision, Refused):
+        raise decision
+    return meeting
+
+
+async def hosted(services: Services, caller: Caller, meeting_id: MeetingId) -> Meeting:
+    """The meeting, for its host or an admin. Raises Refused: not-found, not-host."""
+    meeting = await visible(services, caller, meeting_id)
+    decision = may_host(meeting, caller.user_id, caller.tenant_id, caller.is_admin)
+    if isinstance(decision, Refused):
+        raise decision
+    return meeting
+
+
+def is_hosting(meeting: Meeting, caller: Caller) -> bool:
+    """True for the host and admins of the tenant."""
+    return not isinstance(may_host(meeting, caller.user_id, caller.tenant_id, caller.is_admin), Refused)
+
+
+async def attended(services: Services, caller: Caller, meeting_id: MeetingId) -> Meeting:
+    """The meeting, for those whose history it is. Raises Refused: not-found, not-a-participant."""
+    meeting = await visible(services, caller, meeting_id)
+    if not is_hosting(meeting, caller) and not await stays(services, meeting_id, caller.user_id):
+        raise Refused("not-a-participant")
+    return meeting
+
+
+async def stays(services: Services, meeting_id: MeetingId, user_id: UserId) -> list[Participant]:
+    """Every stay of a user in a meeting, in order."""
+    found: list[Participant] = []
+    cursor: str | None = None
+    while True:
+        page = await services.meetings.participants(meeting_id, cursor=cursor, limit=_PAGE)
+        found += [participant for participant in page.items if participant.user_id == user_id]
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+
+
+async def live_stay(services: Services, meeting_id: MeetingId, user_id: UserId, now: datetime) -> Participant:
+    """The user's place in the room. Raises Refused("not-a-participant")."""
+    live = [stay for stay in await stays(services, meeting_id, user_id) if stay.is_live(now)]
+    if not live:
+        raise Refused("not-a-participant")
+    return live[-1]
+
+
+async def acting_for(services: Services, caller: Caller, user_id: UserId) -> UserId:
+    """`user_id` where the caller may act as them: the caller, or a user of the tenant whose admin the caller is.
+
+    Raises Refused("forbidden"), also for users who do not exist: an admin learns nothing of other tenants."""
+    if user_id == caller.user_id:
+        return user_id
+    user = await services.users.get(user_id) if caller.is_admin else None
+    if user is None or user.tenant_id != caller.tenant_id:
+        raise Refused("forbidden")
+    return user_id

@@ -1,0 +1,1 @@
+"""Whether the Functions app lives, and whether it can serve."""

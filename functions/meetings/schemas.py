@@ -1,0 +1,173 @@
+"""Bodies of the meetings resource."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from conference.domain.consent import ConsentLog, ConsentNeeded, ConsentStatus, ConsentType, Grant, consent_required
+from conference.domain.meetings import Meeting, Participant, Role
+from conference.ports.tokens import IceServer
+from functions.joining import Admission, JoinWish
+from functions.schemas import Id, MeetingOut, Password, RoleIn, SettingsIn, Shape, Time, TimeIn
+
+
+class MeetingIn(Shape):
+    """A meeting to be. Without `scheduledTime` it is open at once."""
+
+    host_id: Id
+    scheduled_time: TimeIn | None = None
+    settings: SettingsIn = SettingsIn()
+    password: Annotated[Password | None, Field(description="asked of everyone but the host")] = None
+
+
+class ConsentNeededOut(Shape):
+    """A text to decide on before joining."""
+
+    type: Grant
+    text: str
+    version: str
+
+    @classmethod
+    def of(cls, needed: ConsentNeeded) -> "ConsentNeededOut":
+        return cls.model_construct(type=needed.type, text=needed.text, version=needed.version)
+
+
+class MeetingDetails(MeetingOut):
+    """A meeting, and what the caller needs to join it."""
+
+    consent_required: list[ConsentNeededOut]
+    requires_password: bool
+    is_host: bool
+
+    @classmethod
+    def for_caller(cls, meeting: Meeting, user_id: str) -> "MeetingDetails":
+        is_host = meeting.host_id == user_id
+        return cls.model_construct(
+            **dict(MeetingOut.of(meeting)),
+            consent_required=[ConsentNeededOut.of(needed) for needed in consent_required(meeting.settings)],
+            requires_password=meeting.password_hash is not None and not is_host,
+            is_host=is_host,
+        )
+
+
+class MeetingPage(Shape):
+    items: list[MeetingOut]
+    next_cursor: Annotated[str | None, Field(description="`cursor` of the next page; null on the last")]
+
+
+class JoinIn(Shape):
+    """A request for a place."""
+
+    user_id: Id
+    password: Password | None = None
+    consent_token: Annotated[
+        str | None, Field(max_length=4096, description="of POST /v1/users/consent; join looks at the entry it names")
+    ] = None
+    role: RoleIn | None = None
+
+    def wish(self) -> JoinWish:
+        return JoinWish(self.user_id, self.password, self.consent_token, self.role)
+
+
+class IceServerOut(Shape):
+    """RTCIceServer of the WebRTC API."""
+
+    urls: Annotated[list[str], Field(examples=[["turn:turn.example.com:3478?transport=udp"]])]
+    username: str | None = None
+    credential: str | None = None
+
+    @classmethod
+    def of(cls, server: IceServer) -> "IceServerOut":
+        credential = server.credential.reveal() if server.credential else None
+        return cls.model_construct(urls=list(server.urls), username=server.username, credential=credential)
+
+
+class JoinOut(Shape):
+    """A place and the token to take it: connect to `signalingUrl` and send it in JoinRoom before `expiresAt`."""
+
+    participant_id: Id
+    token: Annotated[str, Field(description="single use; a lost RoomJoined is repaired by joining again")]
+    signaling_token: Annotated[str, Field(description="the same value, under part F's name")]
+    signaling_url: Annotated[str, Field(examples=["wss://meet.example.com/v1/signal"])]
+    ice_servers: list[IceServerOut]
+    expires_at: Time
+    role: Role
+    grants: list[Grant]
+    declined: Annotated[list[Grant], Field(description="asked for by the meeting and not granted by the user")]
+
+    @classmethod
+    def of(cls, admission: Admission) -> "JoinOut":
+        joined = admission.joined
+        return cls.model_construct(
+            participant_id=joined.participant.id,
+            token=admission.token,
+            signaling_token=admission.token,
+            signaling_url=admission.signaling_url,
+            ice_servers=[IceServerOut.of(server) for server in admission.ice_servers],
+            expires_at=admission.expires_at,
+            role=joined.participant.role,
+            grants=sorted(joined.grants),
+            declined=sorted(joined.declined),
+        )
+
+
+class ParticipantOut(Shape):
+    """A stay. `joinedAt` is null until the connection is made."""
+
+    participant_id: Id
+    user_id: Id
+    display_name: str
+    role: Role
+    session_id: Id
+    joined_at: Time | None
+    left_at: Time | None
+
+    @classmethod
+    def of(cls, participant: Participant, display_name: str) -> "ParticipantOut":
+        return cls.model_construct(
+            participant_id=participant.id,
+            user_id=participant.user_id,
+            display_name=display_name,
+            role=participant.role,
+            session_id=participant.session_id,
+            joined_at=participant.joined_at,
+            left_at=participant.left_at,
+        )
+
+
+class ParticipantPageOut(Shape):
+    items: list[ParticipantOut]
+    next_cursor: str | None
+
+
+class ConsentEntryOut(Shape):
+    """An entry of the append-only chain: `hash` covers the entry and `previousHash`."""
+
+    consent_id: Id
+    user_id: Id
+    participant_id: Id | None
+    consent_type: ConsentType
+    status: ConsentStatus
+    text_version: str
+    timestamp: Time
+    previous_hash: str
+    hash: str
+
+    @classmethod
+    def of(cls, entry: ConsentLog) -> "ConsentEntryOut":
+        return cls.model_construct(
+            consent_id=entry.id,
+            user_id=entry.user_id,
+            participant_id=entry.participant_id,
+            consent_type=entry.consent_type,
+            status=entry.status,
+            text_version=entry.text_version,
+            timestamp=entry.timestamp,
+            previous_hash=entry.previous_hash,
+            hash=entry.hash,
+        )
+
+
+class ConsentPage(Shape):
+    items: list[ConsentEntryOut]
+    next_cursor: str | None

@@ -1,0 +1,1 @@
+"""Recordings of a room, and the orders to start and stop one."""

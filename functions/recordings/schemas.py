@@ -1,0 +1,38 @@
+"""Bodies of the recordings resource."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from conference.domain.records import Recording, StorageTier
+from functions.schemas import Id, Shape, Time
+
+
+class RecordingOut(Shape):
+    """A finished recording: the composite, or one participant's tracks."""
+
+    id: Id
+    url: Annotated[str, Field(examples=["https://media.example.com/recordings/3f1d7a52.mp4"])]
+    duration: Annotated[float, Field(description="seconds")]
+    session_id: Id
+    participant_id: Id | None
+    storage_tier: StorageTier
+    created_at: Time
+
+    @classmethod
+    def of(cls, recording: Recording) -> "RecordingOut":
+        return cls.model_construct(
+            id=recording.id,
+            url=recording.blob_url,
+            duration=recording.duration_seconds,
+            session_id=recording.session_id,
+            participant_id=recording.participant_id,
+            storage_tier=recording.storage_tier,
+            created_at=recording.created_at,
+        )
+
+
+class RecordingOrder(Shape):
+    """The order was accepted; RecordingStarted or RecordingStopped over signaling says that it took effect."""
+
+    room_id: Id

@@ -1,0 +1,1 @@
+"""Rooms: the same meetings as the media sees them: state, settings, joining, moderation, TURN credentials."""

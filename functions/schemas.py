@@ -1,0 +1,150 @@
+"""Shapes that every resource shares: the JSON conventions, ids, times, and a meeting with its settings.
+
+JSON is camelCase; unknown members are refused; times are RFC 3339 with a zone and answered in UTC; nothing is coerced
+(a number is no text, "yes" no boolean).
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
+from pydantic.alias_generators import to_camel
+
+from conference.domain.meetings import (
+    DEFAULT_PARTICIPANTS,
+    MAX_PARTICIPANTS,
+    MIN_PARTICIPANTS,
+    MediaProvider,
+    Meeting,
+    MeetingSettings,
+    MeetingStatus,
+    Role,
+    TopologyMode,
+    parse_role,
+)
+
+EXAMPLE_ID = "3f1d7a52-5d0e-5c1b-9a55-7c3f0f0a9d11"
+EXAMPLE_TIME = "2026-12-01T09:00:00Z"
+
+
+class Shape(BaseModel):
+    """Base of every body, in and out."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, serialize_by_alias=True)
+
+
+def _text_only(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("has to be a text in RFC 3339 form")
+    return value
+
+
+def _to_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is outside of the calendar") from None
+
+
+def _a_role(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("has to be a text")
+    return parse_role(value)
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_to_utc), Field(examples=[EXAMPLE_TIME])]
+TimeIn = Annotated[AwareDatetime, BeforeValidator(_text_only), AfterValidator(_to_utc), Field(examples=[EXAMPLE_TIME])]
+Id = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        json_schema_extra={"format": "uuid"},
+        examples=[EXAMPLE_ID],
+    ),
+]
+RoleIn = Annotated[
+    Role,
+    BeforeValidator(_a_role, json_schema_input_type=str),
+    Field(description="host, attendee or viewer; guest and participant mean attendee", examples=["attendee"]),
+]
+Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$", examples=["en-US"])]
+Password = Annotated[str, Field(min_length=1, max_length=128, examples=["correct horse"])]
+
+
+class SettingsIn(Shape):
+    """What the host may choose; what is left out keeps its default (or, in a change, its value)."""
+
+    ai_enabled: StrictBool | None = None
+    is_recording_enabled: StrictBool | None = None
+    max_participants: Annotated[StrictInt, Field(ge=MIN_PARTICIPANTS, le=MAX_PARTICIPANTS)] | None = None
+    allowed_roles: Annotated[list[RoleIn], Field(min_length=1, max_length=8)] | None = None
+    e2ee: StrictBool | None = None
+    waiting_room: StrictBool | None = None
+    topology: TopologyMode | None = None
+    media_provider: MediaProvider | None = None
+    languages: Annotated[list[Language], Field(max_length=16)] | None = None
+
+    def chosen(self) -> dict[str, Any]:
+        """The members that were given, in the domain's words."""
+        given = {name: getattr(self, name) for name in self.model_fields_set if getattr(self, name) is not None}
+        if "allowed_roles" in given:
+            given["allowed_roles"] = tuple(dict.fromkeys(given["allowed_roles"]))
+        if "languages" in given:
+            given["languages"] = tuple(dict.fromkeys(given["languages"]))
+        return given
+
+
+class SettingsOut(Shape):
+    ai_enabled: bool
+    is_recording_enabled: bool
+    max_participants: Annotated[int, Field(examples=[DEFAULT_PARTICIPANTS])]
+    allowed_roles: list[Role]
+    e2ee: bool
+    waiting_room: bool
+    topology: TopologyMode
+    media_provider: MediaProvider
+    languages: list[str]
+
+    @classmethod
+    def of(cls, settings: MeetingSettings) -> "SettingsOut":
+        return cls.model_construct(
+            ai_enabled=settings.ai_enabled,
+            is_recording_enabled=settings.is_recording_enabled,
+            max_participants=settings.max_participants,
+            allowed_roles=list(settings.allowed_roles),
+            e2ee=settings.e2ee,
+            waiting_room=settings.waiting_room,
+            topology=settings.topology,
+            media_provider=settings.media_provider,
+            languages=list(settings.languages),
+        )
+
+
+class MeetingOut(Shape):
+    """A meeting as everybody who may see it sees it."""
+
+    id: Id
+    host_id: Id
+    tenant_id: str
+    region: str
+    scheduled_time: Time | None
+    start_time: Time | None
+    end_time: Time | None
+    settings: SettingsOut
+    status: MeetingStatus
+    created_at: Time
+
+    @classmethod
+    def of(cls, meeting: Meeting) -> "MeetingOut":
+        return MeetingOut.model_construct(
+            id=meeting.id,
+            host_id=meeting.host_id,
+            tenant_id=meeting.tenant_id,
+            region=meeting.region,
+            scheduled_time=meeting.scheduled_time,
+            start_time=meeting.start_time,
+            end_time=meeting.end_time,
+            settings=SettingsOut.of(meeting.settings),
+            status=meeting.status,
+            created_at=meeting.created_at,
+        )

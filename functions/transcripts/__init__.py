@@ -1,0 +1,1 @@
+"""Transcripts and summaries of a meeting."""

@@ -1,0 +1,1 @@
+"""Users: profiles, and the decisions on consent."""

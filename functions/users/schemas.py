@@ -1,0 +1,45 @@
+"""Bodies of the users resource."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from conference.domain.consent import ConsentStatus, ConsentType
+from conference.domain.meetings import User
+from functions.schemas import Id, Shape, Time
+
+
+class ConsentIn(Shape):
+    """A decision of the caller. `recording_ai` decides on both at once; `withdrawn` takes effect in a live meeting."""
+
+    meeting_id: Id
+    consent_type: ConsentType
+    status: ConsentStatus
+
+
+class ConsentOut(Shape):
+    """The entry in the log, and a token that names it for a join."""
+
+    consent_id: Id
+    consent_token: str
+    expires_at: Time
+
+
+class ProfileOut(Shape):
+    """What the identity provider says of a user. E-mail is shown to the user and to admins of the tenant."""
+
+    id: Id
+    tenant_id: str
+    display_name: str
+    email: Annotated[str | None, Field(examples=["person@example.com"])]
+    created_at: Time
+
+    @classmethod
+    def of(cls, user: User, *, with_email: bool) -> "ProfileOut":
+        return cls.model_construct(
+            id=user.id,
+            tenant_id=user.tenant_id,
+            display_name=user.display_name,
+            email=user.email if with_email else None,
+            created_at=user.created_at,
+        )
