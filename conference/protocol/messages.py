@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
+TransportRef = Annotated[str, Meta(max_length=64)]  # "": the client's only transport of the direction that fits
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Sdp = Annotated[str, Meta(max_length=200_000)]
 Role = Literal["host", "attendee", "viewer"]
@@ -136,18 +137,18 @@ class JoinRoom(Payload, frozen=True):
 
 class SendOffer(Payload, frozen=True):
     target_user_id: Id
-    transport_id: Id
-    negotiation_id: Annotated[int, Meta(ge=0, le=2**31)]
     sdp: Sdp
+    transport_id: TransportRef = ""
+    negotiation_id: Annotated[int, Meta(ge=0, le=2**31)] = 0
     tracks: Annotated[list[TrackInfo], Meta(max_length=MAX_TRACKS)] = []
     epoch: Annotated[int, Meta(ge=0)] = 0
 
 
 class SendAnswer(Payload, frozen=True):
     target_user_id: Id
-    transport_id: Id
-    negotiation_id: Annotated[int, Meta(ge=0, le=2**31)]
     sdp: Sdp
+    transport_id: TransportRef = ""
+    negotiation_id: Annotated[int, Meta(ge=0, le=2**31)] = 0
     tracks: Annotated[list[TrackInfo], Meta(max_length=MAX_TRACKS)] = []
     epoch: Annotated[int, Meta(ge=0)] = 0
 
@@ -156,8 +157,8 @@ class SendIceCandidate(Payload, frozen=True):
     """`candidate` null is the end of candidates."""
 
     target_user_id: Id
-    transport_id: Id
     candidate: Candidate | None
+    transport_id: TransportRef = ""
     epoch: Annotated[int, Meta(ge=0)] = 0
 
 
@@ -226,6 +227,13 @@ class StopRecording(Payload, frozen=True):
 
 class SetCaptionLanguage(Payload, frozen=True):
     language: Annotated[str, Meta(max_length=35)] | None = None
+
+
+class Simulate(Payload, frozen=True):
+    """Debug hook, known only where the setting allows it: makes a fault happen to this connection or its SFU node."""
+
+    scenario: Literal["signal-drop", "signal-drop-lossy", "node-failure", "drain", "bandwidth-cap", "drop-transports"]
+    bitrate_bps: Annotated[int, Meta(ge=1_000)] | UnsetType = UNSET
 
 
 # --- server to client ------------------------------------------------------------------------------------------------
@@ -395,6 +403,7 @@ CLIENT_MESSAGES: Final[dict[str, type[Payload]]] = {
         SendMessage, Moderate, Stats, ReportTrace, StartRecording, StopRecording, SetCaptionLanguage,
     )
 }  # fmt: skip
+DEBUG_MESSAGES: Final[dict[str, type[Payload]]] = {"Simulate": Simulate}
 SERVER_MESSAGES: Final[dict[str, type[Payload]]] = {
     t.__name__: t
     for t in (
