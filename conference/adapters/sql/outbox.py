@@ -1,0 +1,58 @@
+"""Port `Outbox` in SQL: rows written by `telling`, claimed here for delivery."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from conference.adapters.sql import rows
+from conference.adapters.sql.engine import Database
+from conference.adapters.sql.tables import outbox_events
+from conference.domain.ids import EventId, MeetingId
+from conference.domain.records import DomainEvent
+
+_earlier = outbox_events.alias("earlier")
+
+
+class SqlOutbox:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, now: datetime, *, limit: int = 100, hold_s: float = 30.0) -> Sequence[DomainEvent]:
+        held_until = now + timedelta(seconds=hold_s)
+
+        def work(connection: sa.Connection) -> list[DomainEvent]:
+            found = connection.execute(_free(now, limit).with_for_update(skip_locked=True, of=outbox_events))
+            claimed = [rows.domain_event(row) for row in found]
+            named = outbox_events.c.id.in_([event.id for event in claimed])
+            connection.execute(sa.update(outbox_events).where(named).values(claimed_until=held_until))
+            return claimed
+
+        # A look without a lock first: most often there is nothing to do, and a writer's place is precious on SQLite.
+        if not await self._database.read(lambda c: c.execute(_free(now, 1)).first()):
+            return []
+        return await self._database.write(work)
+
+    async def published(self, event_ids: Sequence[EventId], now: datetime) -> None:
+        named = outbox_events.c.id.in_(event_ids)
+        statement = sa.update(outbox_events).where(named, outbox_events.c.published_at.is_(None))
+        if event_ids:
+            await self._database.write(lambda c: c.execute(statement.values(published_at=now)))
+
+    async def events(self, meeting_id: MeetingId) -> Sequence[DomainEvent]:
+        statement = sa.select(outbox_events).where(outbox_events.c.meeting_id == meeting_id)
+        in_order = statement.order_by(outbox_events.c.seq)
+        return await self._database.read(lambda c: [rows.domain_event(row) for row in c.execute(in_order)])
+
+
+def _free(now: datetime, limit: int) -> sa.Select[tuple[object, ...]]:
+    """The first unpublished event of each room, unless it is in flight. Never `id > last`: numbers of different rooms
+    do not commit in the order they were given."""
+    pending = outbox_events.c.published_at.is_(None)
+    first = ~sa.exists().where(
+        _earlier.c.meeting_id == outbox_events.c.meeting_id,
+        _earlier.c.published_at.is_(None),
+        _earlier.c.seq < outbox_events.c.seq,
+    )
+    free = outbox_events.c.claimed_until.is_(None) | (outbox_events.c.claimed_until <= now)
+    return sa.select(outbox_events).where(pending, free, first).order_by(outbox_events.c.at).limit(limit)
