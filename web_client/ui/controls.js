@@ -1,0 +1,84 @@
+/**
+ * The control bar and its keys. Each control has a label, a tooltip with its key, and a pressed state that shows in icon
+ * and text, not in colour alone. On a phone the less used ones move behind "More".
+ */
+
+import { el, icon, setAttribute, setIcon, setText } from './dom.js';
+
+/**
+ * @typedef {object} Control
+ * @property {string} id
+ * @property {string} [key] shortcut
+ * @property {[on: string, off: string]} icons
+ * @property {[on: string, off: string]} labels what a click does, when on and when off
+ * @property {[on: string, off: string]} captions the words under the icon
+ * @property {() => boolean} isOn
+ * @property {() => void} act
+ * @property {boolean} [isAlert] off is drawn as a warning (microphone, camera)
+ * @property {() => boolean} [isShown]
+ * @property {() => boolean} [isToggle]
+ */
+
+export class ControlButton {
+  /** @param {Control} control */
+  constructor(control) {
+    this.control = control;
+    this.caption = el('span', { class: 'caption', 'aria-hidden': 'true' });
+    this.badge = el('span', { class: 'count', hidden: true });
+    this.element = el(
+      'button',
+      {
+        type: 'button',
+        class: `control ${control.id}`,
+        testid: `control-${control.id}`,
+        'aria-keyshortcuts': control.key,
+        onclick: () => control.act(),
+      },
+      el('span', { class: 'face' }, icon(control.icons[0]), this.badge),
+      this.caption,
+    );
+    this.update();
+  }
+
+  update() {
+    const { element, control } = this;
+    const isOn = control.isOn();
+    const index = isOn ? 0 : 1;
+    element.hidden = control.isShown ? !control.isShown() : false;
+    setIcon(element, control.icons[index]);
+    const unread = this.badge.hidden ? '' : `, ${this.badge.textContent} unread`;
+    setAttribute(element, 'aria-label', control.labels[index] + unread);
+    setAttribute(element, 'data-tip', control.key ? `${control.labels[index]} (${control.key.toUpperCase()})` : control.labels[index]);
+    setAttribute(element, 'aria-pressed', String(isOn));
+    setText(this.caption, control.captions[index]);
+    element.classList.toggle('on', isOn && !control.isAlert);
+    element.classList.toggle('off', !isOn && Boolean(control.isAlert));
+  }
+
+  /** @param {number} count */
+  count(count) {
+    this.badge.hidden = count === 0;
+    setText(this.badge, count > 99 ? '99+' : String(count));
+    this.update();
+  }
+}
+
+/**
+ * Keys call the controls, except while somebody types or a dialog is open.
+ * @param {Map<string, () => void>} keys by lower-case key
+ * @returns {() => void} stops listening
+ */
+export function listenKeys(keys) {
+  const listener = (/** @type {KeyboardEvent} */ event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    const target = /** @type {HTMLElement} */ (event.target);
+    const isTyping = target.matches('input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]');
+    if ((isTyping && event.key !== 'Escape') || document.querySelector('dialog[open]')) return;
+    const act = keys.get(event.key.toLowerCase());
+    if (!act) return;
+    event.preventDefault();
+    act();
+  };
+  document.addEventListener('keydown', listener);
+  return () => document.removeEventListener('keydown', listener);
+}
