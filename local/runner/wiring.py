@@ -1,0 +1,133 @@
+"""Reads what the person asked for (PORT, HOST, TLS, DATA_DIR, PUBLIC_IP), plans the processes and runs them."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from conference.settings import Settings
+from local.edge.addresses import lan_address
+from local.runner import machine
+from local.runner.machine import NotPossible
+from local.runner.specs import TENANT_VARIABLE, Ports, Site, Spec, bracketed, environment, processes
+from local.runner.supervisor import StartFailed, Supervisor
+
+ANY = ("0.0.0.0", "::")  # noqa: S104 - a value to compare with
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the environment asks for."""
+
+    host: str
+    port: int
+    tls: bool
+    data_dir: Path
+    public_ip: str
+
+
+def wish(given: Mapping[str, str]) -> Wish:
+    """Reads the variables. Raises NotPossible that names the one that is wrong."""
+    port = given.get("PORT") or given.get("PARLEY_PORT") or "8080"
+    if not (port.isascii() and port.isdecimal() and int(port) <= 65535):
+        raise NotPossible(f"PORT={port} is no port. Use a number from 0 to 65535; 0 takes a free one.")
+    tls = (given.get("TLS") or given.get("PARLEY_TLS") or "0").lower()
+    if tls not in ("0", "1", "true", "false", "yes", "no", "on", "off"):
+        raise NotPossible(f"TLS={tls} is neither 0 nor 1.")
+    return Wish(
+        host=given.get("HOST") or given.get("PARLEY_HOST") or "127.0.0.1",
+        port=int(port),
+        tls=tls in ("1", "true", "yes", "on"),
+        data_dir=Path(given.get("DATA_DIR") or given.get("PARLEY_DATA_DIR") or ".data").absolute(),
+        public_ip=given.get("PUBLIC_IP") or given.get("PARLEY_PUBLIC_IP") or "",
+    )
+
+
+def site_of(asked: Wish, port: int, lan: str) -> Site:
+    """The addresses of the origin. Bound to all interfaces, it is known by the LAN address, else by loopback."""
+    scheme = "https" if asked.tls else "http"
+    if asked.host in ANY:
+        public, loopback = lan or "127.0.0.1", "127.0.0.1"
+    elif asked.host in LOOPBACK:
+        public = loopback = "127.0.0.1" if asked.host == "localhost" else asked.host
+    else:
+        public = loopback = asked.host
+    urls = [f"{scheme}://{bracketed(name)}:{port}" for name in (public, loopback)]
+    return Site(asked.host, port, asked.tls, urls[0], urls[1], asked.public_ip)
+
+
+def plan(asked: Wish, site: Site, given: Mapping[str, str]) -> tuple[Spec, ...]:
+    """The processes with their ports and variables. Raises NotPossible."""
+    redis, functions, identity, signaling, sfu = machine.free_ports(5)
+    media = given.get("PARLEY_SFU_MEDIA_PORT", "")
+    ports = Ports(redis, functions, identity, signaling, sfu, int(media) if media else machine.free_media_port())
+    tenant = given.get(TENANT_VARIABLE) or str(Settings.model_fields["identity_tenant"].default)
+    variables = environment(site, ports, asked.data_dir, given, tenant)
+    server = () if given.get("PARLEY_REDIS_URL") else machine.redis_server(redis, asked.data_dir / "redis")
+    return processes(site, ports, variables, server, given)
+
+
+def say(line: str) -> None:
+    """Prints a line at once."""
+    print(line, flush=True)
+
+
+async def run(given: Mapping[str, str]) -> int:
+    """Runs the system until it is told to stop. Gives the exit code."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
+    try:
+        asked = wish(given)
+        port = machine.claim_port(asked.host, asked.port)
+        lock = machine.lock(asked.data_dir)
+        site = site_of(asked, port, lan_address())
+        specs = plan(asked, site, given)
+    except NotPossible as reason:
+        say(f"Parley cannot start. {reason}")
+        return 1
+    say(f"Parley is starting. Its data is in {asked.data_dir}")
+    supervisor = Supervisor(specs, asked.data_dir / "logs", lambda line: say(f"  {line}"))
+    try:
+        return await _until_stopped(supervisor, site, stop)
+    finally:
+        if stop.is_set():
+            say("Parley is stopping. Press Ctrl-C again to hurry.")
+        await supervisor.stop(hurry)
+        lock.close()
+        say("Parley has stopped.")
+
+
+async def _until_stopped(supervisor: Supervisor, site: Site, stop: asyncio.Event) -> int:
+    began = time.monotonic()
+    starting = asyncio.create_task(supervisor.start())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            return 0
+        await starting
+    except StartFailed as failure:
+        say(f"Parley cannot start. {failure}")
+        return 1
+    finally:
+        for task in (starting, stopping):
+            task.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
+    say(f"Parley is ready at {site.loopback_url} ({time.monotonic() - began:.1f} s). Ctrl-C ends it.")
+    if site.public_url != site.loopback_url:
+        say(f"On this network: {site.public_url}")
+        if not site.tls:
+            say("Browsers on other machines give their cameras to https pages only: start with TLS=1 for them.")
+    await stop.wait()
+    return 0
+
+
+def main() -> int:
+    """The runner. Gives the exit code."""
+    return asyncio.run(run(dict(os.environ)))
