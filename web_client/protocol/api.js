@@ -15,7 +15,7 @@
  * @property {'SCHEDULED' | 'ACTIVE' | 'COMPLETED'} status
  * @property {Record<string, any>} [settings]
  * @property {string} [createdAt]
- * @property {import('./wire.js').ConsentNeeded[]} [consentRequired]
+ * @property {import('./messages.d.ts').ConsentNeeded[]} [consentRequired]
  * @property {boolean} [requiresPassword]
  * @property {boolean} [isHost]
  *
@@ -28,7 +28,7 @@
  * @property {string} signalingUrl
  * @property {RTCIceServer[]} iceServers
  * @property {string} expiresAt
- * @property {import('./wire.js').Role} [role]
+ * @property {import('./messages.d.ts').Role} [role]
  * @property {string[]} [grants]
  */
 
@@ -73,7 +73,7 @@ export class Api {
    * @param {object} options
    * @param {() => Promise<string>} options.token the bearer token for the next request
    * @param {string} [options.base] origin of the API, empty for the page's own
-   * @param {import('./wire.js').Fetch} [options.fetch]
+   * @param {import('./messages.d.ts').Fetch} [options.fetch]
    * @param {number} [options.timeoutMs]
    */
   constructor({ token, base = '', fetch = globalThis.fetch.bind(globalThis), timeoutMs = 15_000 }) {
@@ -158,7 +158,7 @@ export class Api {
   }
 
   /**
-   * @param {{meetingId: string, consentType: import('./wire.js').ConsentType, status: 'accepted' | 'declined' | 'withdrawn'}} body
+   * @param {{meetingId: string, consentType: import('./messages.d.ts').ConsentType, status: 'accepted' | 'declined' | 'withdrawn'}} body
    * @returns {Promise<{consentId: string, consentToken: string, expiresAt: string}>}
    */
   consent(body) {

@@ -34,12 +34,12 @@ const TRACED = new Set(['SendOffer', 'SendAnswer', 'SendIceCandidate']);
 
 /**
  * @typedef {'idle' | 'joining' | 'connected' | 'reconnecting' | 'ended'} CallState
- * @typedef {import('./wire.js').Source} Source
- * @typedef {import('./wire.js').ChatMessage & {isPending?: boolean}} Chat
+ * @typedef {import('./messages.d.ts').Source} Source
+ * @typedef {import('./messages.d.ts').ChatMessage & {isPending?: boolean}} Chat
  * @typedef {{isMuted: boolean, isVideoOn: boolean, isSharing: boolean, isHandRaised: boolean}} OwnState
  * @typedef {object} CallEnv what a test or another runtime may replace
- * @property {import('./wire.js').SocketClass} [WebSocket]
- * @property {import('./wire.js').ConnectionClass} [RTCPeerConnection]
+ * @property {import('./messages.d.ts').SocketClass} [WebSocket]
+ * @property {import('./messages.d.ts').ConnectionClass} [RTCPeerConnection]
  * @property {() => number} [random]
  */
 
@@ -48,7 +48,7 @@ export class Call extends Emitter {
   state = 'idle';
   userId = '';
   participantId = '';
-  /** @type {import('./wire.js').Role} */
+  /** @type {import('./messages.d.ts').Role} */
   role = 'attendee';
   room = new Room();
   /** What the others are told about oneself. @type {OwnState} */
@@ -157,7 +157,7 @@ export class Call extends Emitter {
     });
   }
 
-  /** @param {import('./wire.js').RoomJoined} joined */
+  /** @param {import('./messages.d.ts').RoomJoined} joined */
   #joined(joined) {
     this.#joinSpan?.end();
     this.#refusals = 0;
@@ -174,7 +174,7 @@ export class Call extends Emitter {
     this.#joining = null;
   }
 
-  /** @param {import('./wire.js').Resumed} resumed */
+  /** @param {import('./messages.d.ts').Resumed} resumed */
   #resumed(resumed) {
     this.#epoch = resumed.epoch;
     if (resumed.snapshot) this.room.reset(resumed.snapshot);
@@ -294,7 +294,7 @@ export class Call extends Emitter {
 
   /**
    * Host only. @param {'mute' | 'remove' | 'role'} action @param {string} targetUserId
-   * @param {import('./wire.js').Role} [role]
+   * @param {import('./messages.d.ts').Role} [role]
    */
   moderate(action, targetUserId, role) {
     return this.#send('Moderate', { action, targetUserId, ...(role ? { role } : {}) }, { id: randomId() });

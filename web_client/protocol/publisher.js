@@ -34,7 +34,7 @@ function bitrateFor(width) {
 
 /**
  * The encodings for a track of a source; layers are q, h, f at a quarter, a half and full size.
- * @param {import('./wire.js').Source} source
+ * @param {import('./messages.d.ts').Source} source
  * @param {{width?: number}} size
  * @returns {RTCRtpEncodingParameters[]}
  */
@@ -51,7 +51,7 @@ export function encodingsFor(source, { width = 0 }) {
 }
 
 export class Publisher extends Emitter {
-  /** @type {Map<import('./wire.js').Source, Slot>} */
+  /** @type {Map<import('./messages.d.ts').Source, Slot>} */
   #slots = new Map();
   #negotiationId = 0;
   /** @type {Offer | null} */
@@ -69,7 +69,7 @@ export class Publisher extends Emitter {
    * @param {RTCIceServer[]} options.iceServers
    * @param {(type: string, payload: object) => void} options.send
    * @param {number} [options.epoch]
-   * @param {import('./wire.js').ConnectionClass} [options.RTCPeerConnection]
+   * @param {import('./messages.d.ts').ConnectionClass} [options.RTCPeerConnection]
    */
   constructor({ transportId, iceServers, send, epoch = 0, RTCPeerConnection = globalThis.RTCPeerConnection }) {
     super();
@@ -84,7 +84,7 @@ export class Publisher extends Emitter {
     this.connection.onconnectionstatechange = () => this.#stateChanged();
   }
 
-  /** Published tracks by source. @returns {Map<import('./wire.js').Source, string>} */
+  /** Published tracks by source. @returns {Map<import('./messages.d.ts').Source, string>} */
   get trackIds() {
     const published = [...this.#slots].filter(([, slot]) => slot.published);
     return new Map(published.map(([source, slot]) => [source, slot.trackId]));
@@ -92,7 +92,7 @@ export class Publisher extends Emitter {
 
   /**
    * Publishes, replaces or pauses what a source sends. `null` pauses a camera or microphone and ends a share.
-   * @param {import('./wire.js').Source} source
+   * @param {import('./messages.d.ts').Source} source
    * @param {MediaStreamTrack | null} track
    * @param {string} [trackId] keeps the id of an earlier connection
    * @returns {Promise<void>}
@@ -117,7 +117,7 @@ export class Publisher extends Emitter {
     await slot.transceiver.sender.replaceTrack(track);
   }
 
-  /** @param {import('./wire.js').Source} source @param {MediaStreamTrack} track @param {string} [trackId] */
+  /** @param {import('./messages.d.ts').Source} source @param {MediaStreamTrack} track @param {string} [trackId] */
   #add(source, track, trackId = randomId()) {
     if ('contentHint' in track && track.kind === 'video') track.contentHint = source === 'screen' ? 'detail' : 'motion';
     const sendEncodings = encodingsFor(source, track.getSettings());
@@ -132,7 +132,8 @@ export class Publisher extends Emitter {
     if (!slot) return;
     const parameters = slot.transceiver.sender.getParameters();
     for (const [index, encoding] of parameters.encodings.entries()) {
-      const wanted = layers[encoding.rid ?? ''] ?? (parameters.encodings.length === 1 ? Object.values(layers)[index] : undefined);
+      const wanted =
+        layers[encoding.rid ?? ''] ?? (parameters.encodings.length === 1 ? Object.values(layers)[index] : undefined);
       if (wanted !== undefined) encoding.active = wanted;
     }
     await slot.transceiver.sender.setParameters(parameters).catch((error) => this.emit('error', error));
@@ -186,7 +187,7 @@ export class Publisher extends Emitter {
     if (this.#outstanding) this.send('SendOffer', this.#outstanding);
   }
 
-  /** @param {import('./wire.js').SessionDescription} answer */
+  /** @param {import('./messages.d.ts').SessionDescription} answer */
   async answered(answer) {
     if (answer.negotiationId !== this.#outstanding?.negotiationId) return;
     this.#outstanding = null;

@@ -8,7 +8,7 @@
 const GATHER_MS = 200;
 const MAX_TRACKS = 2000;
 
-/** @typedef {import('./wire.js').ReceiveTrack} ReceiveTrack */
+/** @typedef {import('./messages.d.ts').ReceiveTrack} ReceiveTrack */
 
 export class ReceivePlan {
   /** @type {Map<string, ReceiveTrack>} */

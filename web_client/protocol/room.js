@@ -6,26 +6,26 @@
  */
 
 /**
- * @typedef {import('./wire.js').TrackInfo & {userId: string}} RoomTrack
+ * @typedef {import('./messages.d.ts').TrackInfo & {userId: string}} RoomTrack
  * @typedef {object} Person
  * @property {string} userId
  * @property {string} participantId
  * @property {string} displayName
- * @property {import('./wire.js').Role} role
+ * @property {import('./messages.d.ts').Role} role
  * @property {string} joinedAt
  * @property {boolean} isMuted
  * @property {boolean} isVideoOn
  * @property {boolean} isSharing
  * @property {boolean} isHandRaised
  * @property {number} handRaisedAt order in which hands went up, 0 when down
- * @property {import('./wire.js').Quality} quality
+ * @property {import('./messages.d.ts').Quality} quality
  * @property {number} level 0 to 1, 0 when silent
  * @property {number} spokeAt when this person was last heard, 0 for never
  */
 
 const STATE_KEYS = /** @type {const} */ (['isMuted', 'isVideoOn', 'isSharing', 'isHandRaised']);
 
-/** @param {import('./wire.js').ParticipantInfo} info @param {Person} [known] @returns {Person} */
+/** @param {import('./messages.d.ts').ParticipantInfo} info @param {Person} [known] @returns {Person} */
 function personOf(info, known) {
   return {
     userId: info.userId,
@@ -37,7 +37,7 @@ function personOf(info, known) {
     isVideoOn: info.isVideoOn ?? false,
     isSharing: info.isSharing ?? false,
     isHandRaised: info.isHandRaised ?? false,
-    handRaisedAt: info.isHandRaised ? (known?.handRaisedAt || 1) : 0,
+    handRaisedAt: info.isHandRaised ? known?.handRaisedAt || 1 : 0,
     quality: known?.quality ?? 'excellent',
     level: 0,
     spokeAt: known?.spokeAt ?? 0,
@@ -59,7 +59,7 @@ export class Room {
     this.now = now;
   }
 
-  /** Replaces all that was known. @param {import('./wire.js').Snapshot} snapshot */
+  /** Replaces all that was known. @param {import('./messages.d.ts').Snapshot} snapshot */
   reset(snapshot) {
     const before = this.people;
     this.people = new Map(snapshot.participants.map((info) => [info.userId, personOf(info, before.get(info.userId))]));
@@ -81,7 +81,7 @@ export class Room {
     return true;
   }
 
-  /** @param {string} userId @param {import('./wire.js').Source} source @returns {RoomTrack | undefined} */
+  /** @param {string} userId @param {import('./messages.d.ts').Source} source @returns {RoomTrack | undefined} */
   trackOf(userId, source) {
     for (const track of this.tracks.values()) if (track.userId === userId && track.source === source) return track;
     return undefined;

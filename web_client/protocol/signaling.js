@@ -52,7 +52,7 @@ export class Signaling extends Emitter {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #deadTimer;
 
-  /** @param {{WebSocket?: import('./wire.js').SocketClass, random?: () => number, now?: () => number}} [env] */
+  /** @param {{WebSocket?: import('./messages.d.ts').SocketClass, random?: () => number, now?: () => number}} [env] */
   constructor({ WebSocket = globalThis.WebSocket, random = Math.random, now = Date.now } = {}) {
     super();
     this.WebSocket = WebSocket;
@@ -124,7 +124,9 @@ export class Signaling extends Emitter {
     this.#socket = socket;
     this.#deadTimer = setTimeout(() => this.#giveUp(socket), OPEN_TIMEOUT_MS);
     socket.onopen = () => {
-      socket.send(encode(opening.type, opening.payload, opening.traceparent ? { traceparent: opening.traceparent } : {}));
+      socket.send(
+        encode(opening.type, opening.payload, opening.traceparent ? { traceparent: opening.traceparent } : {}),
+      );
     };
     socket.onmessage = (event) => this.#received(socket, event.data);
     socket.onclose = (event) => {

@@ -20,7 +20,10 @@ const EARLY_MS = 60_000;
 
 /** @param {Uint8Array} bytes @returns {string} */
 function base64url(bytes) {
-  return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll('+', '-')
+    .replaceAll('/', '_')
+    .replaceAll('=', '');
 }
 
 function secret() {
@@ -47,7 +50,7 @@ export class SignIn {
 
   /**
    * @param {SignInConfig} config
-   * @param {{storage: Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>, fetch?: import('./wire.js').Fetch, now?: () => number}} env
+   * @param {{storage: Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>, fetch?: import('./messages.d.ts').Fetch, now?: () => number}} env
    */
   constructor(config, { storage, fetch = globalThis.fetch.bind(globalThis), now = Date.now }) {
     this.config = config;
@@ -121,7 +124,8 @@ export class SignIn {
     this.storage.removeItem(PENDING);
     /** @type {Pending} */
     const pending = JSON.parse(text);
-    if (query.get('state') !== pending.state) throw new Problem('sign-in-failed', 'The sign-in did not come from here.');
+    if (query.get('state') !== pending.state)
+      throw new Problem('sign-in-failed', 'The sign-in did not come from here.');
     if (!query.has('code')) {
       if (query.get('error') === 'access_denied') return pending.returnTo;
       throw new Problem('sign-in-failed', query.get('error_description') ?? 'The sign-in was refused.');

@@ -12,7 +12,7 @@ import { SFU, candidateOf } from './wire.js';
 const UNSURE_MS = 30_000;
 
 /**
- * @typedef {{info: import('./wire.js').TrackInfo, media: MediaStreamTrack, transceiver: RTCRtpTransceiver}} Received
+ * @typedef {{info: import('./messages.d.ts').TrackInfo, media: MediaStreamTrack, transceiver: RTCRtpTransceiver}} Received
  */
 
 export class Subscriber extends Emitter {
@@ -28,7 +28,7 @@ export class Subscriber extends Emitter {
    * @param {string} options.transportId
    * @param {RTCIceServer[]} options.iceServers
    * @param {(type: string, payload: object) => void} options.send
-   * @param {import('./wire.js').ConnectionClass} [options.RTCPeerConnection]
+   * @param {import('./messages.d.ts').ConnectionClass} [options.RTCPeerConnection]
    * @param {() => number} [options.now]
    */
   constructor({ transportId, iceServers, send, RTCPeerConnection = globalThis.RTCPeerConnection, now = Date.now }) {
@@ -43,13 +43,13 @@ export class Subscriber extends Emitter {
     this.connection.onconnectionstatechange = () => this.emit('state', this.connection.connectionState);
   }
 
-  /** Offers are taken one after the other. @param {import('./wire.js').SessionDescription} offer @returns {Promise<void>} */
+  /** Offers are taken one after the other. @param {import('./messages.d.ts').SessionDescription} offer @returns {Promise<void>} */
   offered(offer) {
     this.#queue = this.#queue.then(() => this.#answer(offer)).catch((error) => this.emit('error', error));
     return this.#queue;
   }
 
-  /** @param {import('./wire.js').SessionDescription} offer */
+  /** @param {import('./messages.d.ts').SessionDescription} offer */
   async #answer({ sdp, negotiationId, tracks = [], epoch = 0 }) {
     if (this.connection.signalingState === 'closed') return;
     await this.connection.setRemoteDescription({ type: 'offer', sdp });
@@ -66,7 +66,7 @@ export class Subscriber extends Emitter {
     this.#map(tracks);
   }
 
-  /** @param {import('./wire.js').TrackInfo[]} tracks */
+  /** @param {import('./messages.d.ts').TrackInfo[]} tracks */
   #map(tracks) {
     const byMid = new Map(this.connection.getTransceivers().map((transceiver) => [transceiver.mid, transceiver]));
     /** @type {Map<string, Received>} */
@@ -87,7 +87,8 @@ export class Subscriber extends Emitter {
 
   /** After a resume: an answer that the lost socket may have swallowed is sent again; the SFU ignores a repetition. */
   resend() {
-    if (this.#lastAnswer && this.now() - this.#lastAnswer.at < UNSURE_MS) this.send('SendAnswer', this.#lastAnswer.payload);
+    if (this.#lastAnswer && this.now() - this.#lastAnswer.at < UNSURE_MS)
+      this.send('SendAnswer', this.#lastAnswer.payload);
   }
 
   /** @param {RTCIceCandidateInit | null} candidate */

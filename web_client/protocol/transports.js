@@ -15,8 +15,8 @@ import { Subscriber } from './subscriber.js';
 const TAKE_OVER_MS = 10_000;
 
 /**
- * @typedef {import('./wire.js').Source} Source
- * @typedef {import('./wire.js').SessionDescription} SessionDescription
+ * @typedef {import('./messages.d.ts').Source} Source
+ * @typedef {import('./messages.d.ts').SessionDescription} SessionDescription
  * @typedef {{track: MediaStreamTrack | null, trackId?: string}} Local
  */
 
@@ -35,7 +35,7 @@ export class Transports extends Emitter {
   /**
    * @param {object} options
    * @param {(type: string, payload: object) => void} options.send
-   * @param {import('./wire.js').ConnectionClass} [options.RTCPeerConnection]
+   * @param {import('./messages.d.ts').ConnectionClass} [options.RTCPeerConnection]
    */
   constructor({ send, RTCPeerConnection = globalThis.RTCPeerConnection }) {
     super();
@@ -51,7 +51,7 @@ export class Transports extends Emitter {
     };
   }
 
-  /** @param {import('./wire.js').SfuEndpoint} endpoint @param {number} epoch */
+  /** @param {import('./messages.d.ts').SfuEndpoint} endpoint @param {number} epoch */
   open({ direction, transportId }, epoch) {
     if (direction === 'publish' && this.publisher?.transportId !== transportId) this.#openPublish(transportId, epoch);
     if (direction === 'subscribe' && this.subscriber?.transportId !== transportId) this.#openSubscribe(transportId);

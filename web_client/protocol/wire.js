@@ -1,113 +1,11 @@
 /**
- * The signaling wire: message shapes, the envelope `{type, id?, replyTo?, seq?, payload, traceparent?}` and close codes.
+ * The signaling wire: the envelope `{type, id?, replyTo?, seq?, payload, traceparent?}` and close codes.
  *
- * The shapes are those of the server's message table (docs/asyncapi.json). Unknown server messages are handed on as they
+ * The shapes of the payloads are in messages.d.ts. Unknown server messages are handed on as they
  * are, so that an older client survives a newer server. No DOM, no network here.
  */
 
-/**
- * @typedef {'microphone' | 'camera' | 'screen' | 'screenAudio'} Source
- * @typedef {'host' | 'attendee' | 'viewer'} Role
- * @typedef {'excellent' | 'good' | 'poor' | 'lost'} Quality
- * @typedef {'recording' | 'ai' | 'recording_ai'} ConsentType
- *
- * @typedef {object} TrackInfo
- * @property {string} trackId
- * @property {'audio' | 'video'} kind
- * @property {Source} source
- * @property {string} [mid] the m-section that carries it, in the SDP beside it
- * @property {string} [participantId]
- * @property {string} [userId]
- *
- * @typedef {object} ParticipantInfo
- * @property {string} userId
- * @property {string} participantId
- * @property {string} displayName
- * @property {Role} role
- * @property {string} joinedAt
- * @property {boolean} [isMuted]
- * @property {boolean} [isVideoOn]
- * @property {boolean} [isSharing]
- * @property {boolean} [isHandRaised]
- *
- * @typedef {object} Snapshot
- * @property {string} roomId
- * @property {ParticipantInfo[]} participants
- * @property {TrackInfo[]} tracks
- * @property {boolean} [isRecording]
- * @property {string[]} [grants]
- *
- * @typedef {object} RoomJoined
- * @property {string} participantId
- * @property {string} userId
- * @property {Snapshot} snapshot
- * @property {string} resumeSecret
- * @property {string} topology
- * @property {number} epoch
- * @property {string} generation
- * @property {number} seq
- * @property {Role} [role]
- * @property {number} [pingIntervalMs]
- * @property {number} [resumeWindowMs]
- *
- * @typedef {object} Resumed
- * @property {string} participantId
- * @property {string} resumeSecret
- * @property {string} generation
- * @property {number} seq
- * @property {string} topology
- * @property {number} epoch
- * @property {Snapshot} [snapshot]
- *
- * @typedef {object} SessionDescription ReceiveOffer and ReceiveAnswer
- * @property {string} sourceUserId
- * @property {string} transportId
- * @property {number} negotiationId
- * @property {string} sdp
- * @property {TrackInfo[]} [tracks]
- * @property {number} [epoch]
- *
- * @typedef {object} SfuEndpoint
- * @property {string} ip
- * @property {number} port
- * @property {string} transportId
- * @property {string} nodeId
- * @property {'publish' | 'subscribe'} direction
- *
- * @typedef {object} ReceiveTrack
- * @property {string} trackId
- * @property {number} width CSS pixels times device pixel ratio
- * @property {number} height
- * @property {boolean} visible
- * @property {boolean} pinned
- *
- * @typedef {object} ConsentNeeded
- * @property {ConsentType} type
- * @property {string} text
- * @property {string} version
- *
- * @typedef {object} ChatMessage
- * @property {string} messageId
- * @property {string} userId
- * @property {string} displayName
- * @property {string} text
- * @property {string} sentAt
- *
- * @typedef {object} Envelope
- * @property {string} type
- * @property {any} payload
- * @property {string} [id]
- * @property {string} [replyTo]
- * @property {number} [seq]
- * @property {string} [traceparent]
- */
-
-/**
- * What a test or another runtime may put in place of the browser's.
- * @typedef {typeof globalThis.fetch} Fetch
- * @typedef {typeof globalThis.WebSocket} SocketClass
- * @typedef {typeof globalThis.RTCPeerConnection} ConnectionClass
- */
+/** @typedef {import('./messages.d.ts').Envelope} Envelope */
 
 /** `targetUserId` and `sourceUserId` of the SFU. */
 export const SFU = 'sfu';

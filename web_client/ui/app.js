@@ -27,7 +27,7 @@ export class App {
    * @param {HTMLElement} options.root
    * @param {Config} options.config
    * @param {import('../protocol/signin.js').SignIn} options.signIn
-   * @param {import('../protocol/wire.js').Fetch} [options.fetch]
+   * @param {import('../protocol/messages.d.ts').Fetch} [options.fetch]
    * @param {import('../protocol/call.js').CallEnv} [options.env]
    * @param {Devices} [options.devices]
    */

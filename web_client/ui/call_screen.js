@@ -2,6 +2,7 @@
 
 import { consentQuestions, sendConsent } from './consent.js';
 import { ChatPanel } from './chat.js';
+import { callControls } from './call_controls.js';
 import { ControlButton, listenKeys } from './controls.js';
 import { devicePickers } from './device_pickers.js';
 import { coalesce, el, icon, iconButton, setText } from './dom.js';
@@ -43,10 +44,15 @@ class CallScreen {
     this.meeting = meeting;
     this.session = new Session(call, app.devices);
     this.stage = new Stage(call, app.devices);
-    this.chat = new ChatPanel(call, { onunread: (count) => this.buttons.get('chat')?.count(count), onclose: () => this.#toggle(null) });
+    this.chat = new ChatPanel(call, {
+      onunread: (count) => this.buttons.get('chat')?.count(count),
+      onclose: () => this.#toggle(null),
+    });
     this.people = new PeoplePanel(call, { onclose: () => this.#toggle(null), oninvite: () => this.#invite() });
     this.sound = new Sound(call, app.devices, () => this.#soundBlocked());
     this.banner = el('div', { class: 'banner', role: 'status', 'aria-live': 'polite' });
+    this.clock = el('span', { class: 'clock' });
+    this.started = Date.now();
     this.sharing = this.#sharingBar();
     this.buttons = this.#buttons();
     this.element = this.#layout();
@@ -58,12 +64,24 @@ class CallScreen {
   // --- layout ---------------------------------------------------------------------------------------------------------
   #layout() {
     const get = (/** @type {string} */ id) => /** @type {ControlButton} */ (this.buttons.get(id)).element;
-    this.clock = el('span', { class: 'clock', 'aria-label': 'Time in the call' });
-    const info = el('div', { class: 'call-info' }, this.clock, iconButton('link', 'Copy the link to invite', { testid: 'copy-link', onclick: () => this.#invite() }));
+    const info = el(
+      'div',
+      { class: 'call-info' },
+      this.clock,
+      iconButton('link', 'Copy the link to invite', { testid: 'copy-link', onclick: () => this.#invite() }),
+    );
     const more = el('div', { class: 'overflow', id: 'more-controls' }, get('layout'), get('devices'), get('end'));
     const moreButton = el(
       'button',
-      { type: 'button', class: 'control more', testid: 'control-more', 'aria-label': 'More', 'aria-expanded': 'false', 'aria-controls': 'more-controls', 'data-tip': 'More' },
+      {
+        type: 'button',
+        class: 'control more',
+        testid: 'control-more',
+        'aria-label': 'More',
+        'aria-expanded': 'false',
+        'aria-controls': 'more-controls',
+        'data-tip': 'More',
+      },
       el('span', { class: 'face' }, icon('ellipsis-vertical')),
       el('span', { class: 'caption', 'aria-hidden': 'true' }, 'More'),
     );
@@ -85,14 +103,30 @@ class CallScreen {
       { class: 'call', testid: 'call' },
       el('h1', { class: 'visually-hidden' }, 'Call'),
       this.banner,
-      el('div', { class: 'call-body' }, el('div', { class: 'stage-side' }, this.sharing, this.stage.element), this.chat.element, this.people.element),
+      el(
+        'div',
+        { class: 'call-body' },
+        el('div', { class: 'stage-side' }, this.sharing, this.stage.element),
+        this.chat.element,
+        this.people.element,
+      ),
       bar,
     );
   }
 
   #sharingBar() {
-    const stop = el('button', { type: 'button', class: 'quiet', testid: 'stop-share', onclick: () => this.session.stopShare() }, 'Stop sharing');
-    return el('div', { class: 'sharing', role: 'status', hidden: true }, icon('monitor'), el('span', {}, 'You are sharing your screen.'), stop);
+    const stop = el(
+      'button',
+      { type: 'button', class: 'quiet', testid: 'stop-share', onclick: () => this.session.stopShare() },
+      'Stop sharing',
+    );
+    return el(
+      'div',
+      { class: 'sharing', role: 'status', hidden: true },
+      icon('monitor'),
+      el('span', {}, 'You are sharing your screen.'),
+      stop,
+    );
   }
 
   #alone() {
@@ -105,32 +139,28 @@ class CallScreen {
 
   /** @returns {Map<string, ControlButton>} */
   #buttons() {
-    const { session, call, stage } = this;
-    const canPublish = () => session.canPublish;
-    /** @type {import('./controls.js').Control[]} */
-    const controls = [
-      { id: 'microphone', key: 'm', icons: ['mic', 'mic-off'], labels: ['Mute', 'Unmute'], captions: ['Mute', 'Unmute'], isOn: () => !call.own.isMuted, act: () => session.toggleMicrophone(), isAlert: true, isShown: canPublish },
-      { id: 'camera', key: 'v', icons: ['video', 'video-off'], labels: ['Turn camera off', 'Turn camera on'], captions: ['Camera off', 'Camera on'], isOn: () => call.own.isVideoOn, act: () => session.toggleCamera(), isAlert: true, isShown: canPublish },
-      { id: 'share', key: 's', icons: ['screen-share-off', 'screen-share'], labels: ['Stop sharing', 'Share your screen'], captions: ['Stop', 'Share'], isOn: () => call.own.isSharing, act: () => session.toggleShare(), isShown: () => canPublish() && this.app.devices.canShare },
-      { id: 'hand', key: 'h', icons: ['hand', 'hand'], labels: ['Lower your hand', 'Raise your hand'], captions: ['Lower', 'Raise'], isOn: () => call.own.isHandRaised, act: () => session.toggleHand() },
-      { id: 'chat', key: 't', icons: ['message-square', 'message-square'], labels: ['Close chat', 'Open chat'], captions: ['Chat', 'Chat'], isOn: () => this.#open === 'chat', act: () => this.#toggle('chat') },
-      { id: 'people', key: 'p', icons: ['users', 'users'], labels: ['Close people', 'Open people'], captions: ['People', 'People'], isOn: () => this.#open === 'people', act: () => this.#toggle('people') },
-      { id: 'layout', key: 'l', icons: ['layout-grid', 'presentation'], labels: ['Show everyone in a grid', 'Show who speaks large'], captions: ['Grid', 'Speaker'], isOn: () => stage.mode === 'speaker', act: () => (stage.toggleMode(), this.#update()) },
-      { id: 'devices', icons: ['settings', 'settings'], labels: ['Devices', 'Devices'], captions: ['Devices', 'Devices'], isOn: () => false, act: () => this.#devices() },
-      { id: 'leave', icons: ['phone-off', 'phone-off'], labels: ['Leave', 'Leave'], captions: ['Leave', 'Leave'], isOn: () => false, act: () => call.leave() },
-      { id: 'end', icons: ['circle-stop', 'circle-stop'], labels: ['End for all', 'End for all'], captions: ['End for all', 'End for all'], isOn: () => false, act: () => this.#endForAll(), isShown: () => call.role === 'host' },
-    ]; // prettier-ignore
-    const buttons = new Map(controls.map((control) => [control.id, new ControlButton(control)]));
-    for (const id of ['leave', 'end', 'devices']) buttons.get(id)?.element.removeAttribute('aria-pressed');
-    const end = buttons.get('end');
-    if (end) end.element.dataset.testid = 'end-for-all';
-    return buttons;
+    const { session, stage, app } = this;
+    const controls = callControls({
+      session,
+      stage,
+      canShare: app.devices.canShare,
+      openPanel: () => this.#open,
+      toggle: (name) => this.#toggle(name),
+      toggleLayout: () => (stage.toggleMode(), this.#update()),
+      devices: () => this.#devices(),
+      end: () => this.#endForAll(),
+    });
+    return new Map(controls.map((control) => [control.id, new ControlButton(control)]));
   }
 
   #listen() {
     const { call, session, app } = this;
     const update = coalesce(() => this.#update());
-    const keys = new Map([...this.buttons.values()].flatMap(({ control }) => (control.key ? [[control.key, () => this.#press(control)]] : [])));
+    const keys = new Map(
+      [...this.buttons.values()].flatMap(({ control }) =>
+        control.key ? [[control.key, () => this.#press(control)]] : [],
+      ),
+    );
     keys.set('escape', () => this.#toggle(null));
     const networkChanged = () => call.networkChanged();
     const leave = () => call.leave();
@@ -152,7 +182,6 @@ class CallScreen {
       () => clearInterval(ticker),
       () => update.cancel(),
     );
-    this.started = Date.now();
     this.#debug();
   }
 
@@ -163,10 +192,11 @@ class CallScreen {
 
   #update() {
     for (const button of this.buttons.values()) button.update();
-    for (const id of ['leave', 'end', 'devices']) this.buttons.get(id)?.element.removeAttribute('aria-pressed');
     this.sharing.hidden = !this.call.own.isSharing;
     this.element.dataset.role = this.call.role;
-    const hands = [...this.call.room.people.values()].filter(({ isHandRaised, userId }) => isHandRaised && userId !== this.call.userId);
+    const hands = [...this.call.room.people.values()].filter(
+      ({ isHandRaised, userId }) => isHandRaised && userId !== this.call.userId,
+    );
     const people = this.buttons.get('people');
     if (people) setText(people.caption, `People ${this.call.room.people.size}`);
     people?.element.classList.toggle('has-hands', hands.length > 0);
@@ -174,7 +204,7 @@ class CallScreen {
   }
 
   #tick() {
-    if (this.clock) setText(this.clock, duration((Date.now() - this.started) / 1000));
+    setText(this.clock, duration((Date.now() - this.started) / 1000));
   }
 
   // --- panels ---------------------------------------------------------------------------------------------------------
@@ -198,7 +228,13 @@ class CallScreen {
   #devices() {
     const pickers = devicePickers(this.app.devices, 'call');
     const done = el('button', { type: 'button', class: 'primary' }, 'Done');
-    const dialog = openDialog({ title: 'Devices', testid: 'devices', body: [pickers.element], actions: [done], onclose: pickers.close });
+    const dialog = openDialog({
+      title: 'Devices',
+      testid: 'devices',
+      body: [pickers.element],
+      actions: [done],
+      onclose: pickers.close,
+    });
     done.addEventListener('click', () => dialog.close());
   }
 
@@ -216,7 +252,9 @@ class CallScreen {
     if (state === 'reconnecting') {
       this.#reconnecting = setTimeout(() => {
         const text = 'Reconnecting … You stay in the call; what you write is sent afterwards.';
-        this.banner.replaceChildren(el('div', { class: 'reconnecting', testid: 'reconnecting' }, icon('wifi-off'), text));
+        this.banner.replaceChildren(
+          el('div', { class: 'reconnecting', testid: 'reconnecting' }, icon('wifi-off'), text),
+        );
       }, SHOW_RECONNECTING_MS);
     } else if (state === 'connected' && this.banner.firstChild) {
       this.banner.replaceChildren();
@@ -233,7 +271,7 @@ class CallScreen {
     this.app.toasts.show(reason(code).text, { code, iconName: 'circle-alert' });
   }
 
-  /** @param {import('../protocol/wire.js').ConsentNeeded[]} needed */
+  /** @param {import('../protocol/messages.d.ts').ConsentNeeded[]} needed */
   #askConsent(needed) {
     document.querySelector('dialog[data-testid="consent-dialog"]')?.remove();
     const send = el('button', { type: 'button', class: 'primary', disabled: true, testid: 'consent-send' }, 'Confirm');
@@ -261,13 +299,24 @@ class CallScreen {
   }
 
   #soundBlocked() {
-    const start = el('button', { type: 'button', class: 'primary', testid: 'start-sound' }, icon('volume-2'), 'Turn sound on');
+    const start = el(
+      'button',
+      { type: 'button', class: 'primary', testid: 'start-sound' },
+      icon('volume-2'),
+      'Turn sound on',
+    );
     start.addEventListener('click', () => (this.sound.resume(), this.banner.replaceChildren()));
-    this.banner.replaceChildren(el('div', { class: 'sound-blocked' }, 'The browser holds back the sound of this call.', start));
+    this.banner.replaceChildren(
+      el('div', { class: 'sound-blocked' }, 'The browser holds back the sound of this call.', start),
+    );
   }
 
   async #endForAll() {
-    const isSure = await confirm({ title: 'End the meeting for all?', text: 'Everyone leaves the call, and it cannot be opened again.', yes: 'End for all' });
+    const isSure = await confirm({
+      title: 'End the meeting for all?',
+      text: 'Everyone leaves the call, and it cannot be opened again.',
+      yes: 'End for all',
+    });
     if (!isSure) return;
     try {
       await this.call.end();
@@ -317,13 +366,27 @@ async function rawStats(call) {
 export function endedScreen(app, meetingId, code) {
   const { title, text } = reason(code);
   const isFinal = ['removed', 'room-ended', 'meeting-ended'].includes(code);
-  const home = el('button', { type: 'button', class: isFinal ? 'primary' : '', testid: 'go-home', onclick: () => app.go('/') }, 'Go to Home');
+  const home = el(
+    'button',
+    { type: 'button', class: isFinal ? 'primary' : '', testid: 'go-home', onclick: () => app.go('/') },
+    'Go to Home',
+  );
   const label = code === 'duplicate' ? 'Continue here' : 'Join again';
-  const again = el('button', { type: 'button', class: 'primary', testid: 'join-again', onclick: () => app.go(`/m/${meetingId}`) }, label);
+  const again = el(
+    'button',
+    { type: 'button', class: 'primary', testid: 'join-again', onclick: () => app.go(`/m/${meetingId}`) },
+    label,
+  );
   const main = el(
     'main',
     { class: 'centred', testid: 'call-ended' },
-    el('div', { class: 'hero', testid: 'notice', dataset: { code } }, el('h1', {}, title), el('p', {}, text), el('div', { class: 'actions' }, home, !isFinal && again)),
+    el(
+      'div',
+      { class: 'hero', testid: 'notice', dataset: { code } },
+      el('h1', {}, title),
+      el('p', {}, text),
+      el('div', { class: 'actions' }, home, !isFinal && again),
+    ),
   );
   return { element: el('div', { class: 'page' }, main) };
 }

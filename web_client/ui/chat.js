@@ -48,7 +48,17 @@ export class ChatPanel {
       'form',
       { class: 'chat-form' },
       this.input,
-      el('button', { type: 'submit', class: 'icon-button primary', testid: 'chat-send', 'aria-label': 'Send', 'data-tip': 'Send (Enter)' }, icon('send-horizontal')),
+      el(
+        'button',
+        {
+          type: 'submit',
+          class: 'icon-button primary',
+          testid: 'chat-send',
+          'aria-label': 'Send',
+          'data-tip': 'Send (Enter)',
+        },
+        icon('send-horizontal'),
+      ),
     );
     form.addEventListener('submit', (event) => (event.preventDefault(), this.#send()));
     this.input.addEventListener('keydown', (event) => this.#key(event));

@@ -5,8 +5,8 @@
 import { el } from './dom.js';
 
 /**
- * @typedef {import('../protocol/wire.js').ConsentNeeded} ConsentNeeded
- * @typedef {import('../protocol/wire.js').ConsentType} ConsentType
+ * @typedef {import('../protocol/messages.d.ts').ConsentNeeded} ConsentNeeded
+ * @typedef {import('../protocol/messages.d.ts').ConsentType} ConsentType
  * @typedef {{type: ConsentType, status: 'accepted' | 'declined'}} Decision
  */
 
@@ -15,7 +15,11 @@ const TITLES = { recording: 'Recording', ai: 'AI processing', recording_ai: 'Rec
 
 /** @param {ConsentNeeded} needed @param {(decision: Decision) => void} decide */
 function question({ type, text, version }, decide) {
-  const choice = (/** @type {'accepted' | 'declined'} */ status, /** @type {string} */ label, /** @type {string} */ testid) => {
+  const choice = (
+    /** @type {'accepted' | 'declined'} */ status,
+    /** @type {string} */ label,
+    /** @type {string} */ testid,
+  ) => {
     const input = el('input', { type: 'radio', name: `consent-${type}`, value: status, testid, dataset: { type } });
     input.addEventListener('change', () => decide({ type, status }));
     return el('label', { class: 'choice' }, input, el('span', {}, label));
@@ -26,7 +30,12 @@ function question({ type, text, version }, decide) {
     el('legend', {}, TITLES[type] ?? type),
     el('p', { dir: 'auto', class: 'consent-text' }, text),
     el('p', { class: 'hint' }, `Version ${version}. You can join either way.`),
-    el('div', { class: 'choices' }, choice('accepted', 'I accept', 'consent-accept'), choice('declined', 'I decline', 'consent-decline')),
+    el(
+      'div',
+      { class: 'choices' },
+      choice('accepted', 'I accept', 'consent-accept'),
+      choice('declined', 'I decline', 'consent-decline'),
+    ),
   );
 }
 

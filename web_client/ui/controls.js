@@ -12,11 +12,11 @@ import { el, icon, setAttribute, setIcon, setText } from './dom.js';
  * @property {[on: string, off: string]} icons
  * @property {[on: string, off: string]} labels what a click does, when on and when off
  * @property {[on: string, off: string]} captions the words under the icon
- * @property {() => boolean} isOn
+ * @property {() => boolean} [isOn] none for what is no switch
  * @property {() => void} act
  * @property {boolean} [isAlert] off is drawn as a warning (microphone, camera)
  * @property {() => boolean} [isShown]
- * @property {() => boolean} [isToggle]
+ * @property {string} [testid] where it is not `control-<id>`
  */
 
 export class ControlButton {
@@ -30,7 +30,7 @@ export class ControlButton {
       {
         type: 'button',
         class: `control ${control.id}`,
-        testid: `control-${control.id}`,
+        testid: control.testid ?? `control-${control.id}`,
         'aria-keyshortcuts': control.key,
         onclick: () => control.act(),
       },
@@ -42,14 +42,18 @@ export class ControlButton {
 
   update() {
     const { element, control } = this;
-    const isOn = control.isOn();
+    const isOn = control.isOn?.() ?? false;
     const index = isOn ? 0 : 1;
     element.hidden = control.isShown ? !control.isShown() : false;
     setIcon(element, control.icons[index]);
     const unread = this.badge.hidden ? '' : `, ${this.badge.textContent} unread`;
     setAttribute(element, 'aria-label', control.labels[index] + unread);
-    setAttribute(element, 'data-tip', control.key ? `${control.labels[index]} (${control.key.toUpperCase()})` : control.labels[index]);
-    setAttribute(element, 'aria-pressed', String(isOn));
+    setAttribute(
+      element,
+      'data-tip',
+      control.key ? `${control.labels[index]} (${control.key.toUpperCase()})` : control.labels[index],
+    );
+    setAttribute(element, 'aria-pressed', control.isOn ? String(isOn) : null);
     setText(this.caption, control.captions[index]);
     element.classList.toggle('on', isOn && !control.isAlert);
     element.classList.toggle('off', !isOn && Boolean(control.isAlert));

@@ -22,7 +22,9 @@ export function signInScreen(app, { meetingId }) {
     try {
       await app.startSignIn();
     } catch {
-      problem.replaceChildren(notice('network', { text: 'The sign-in service does not answer. Try again in a moment.' }));
+      problem.replaceChildren(
+        notice('network', { text: 'The sign-in service does not answer. Try again in a moment.' }),
+      );
       button.disabled = false;
     }
   });
@@ -32,7 +34,14 @@ export function signInScreen(app, { meetingId }) {
   const main = el(
     'main',
     { class: 'centred' },
-    el('div', { class: 'hero' }, el('h1', {}, meetingId ? 'Join the meeting' : 'Meetings of your own'), el('p', {}, text), button, problem),
+    el(
+      'div',
+      { class: 'hero' },
+      el('h1', {}, meetingId ? 'Join the meeting' : 'Meetings of your own'),
+      el('p', {}, text),
+      button,
+      problem,
+    ),
   );
   return { element: el('div', { class: 'page' }, topBar(app), main) };
 }
@@ -87,7 +96,12 @@ function joinForm(app) {
 function newMeeting(app, list) {
   const options = meetingOptions();
   const problem = el('div', { 'aria-live': 'polite' });
-  const button = el('button', { type: 'submit', class: 'primary large', testid: 'new-meeting' }, icon('plus'), 'New meeting');
+  const button = el(
+    'button',
+    { type: 'submit', class: 'primary large', testid: 'new-meeting' },
+    icon('plus'),
+    'New meeting',
+  );
   const form = el('form', { class: 'new-meeting' }, el('h2', {}, 'Start a meeting'), button, options.element, problem);
   options.time.addEventListener('input', () => {
     button.lastChild?.replaceWith(options.time.value ? 'Schedule meeting' : 'New meeting');
@@ -104,7 +118,9 @@ function newMeeting(app, list) {
     } catch (error) {
       const code = app.codeOf(error);
       const detail = /** @type {any} */ (error).detail;
-      problem.replaceChildren(notice(code, { text: reason(code).title === reason('').title && detail ? detail : undefined }));
+      problem.replaceChildren(
+        notice(code, { text: reason(code).title === reason('').title && detail ? detail : undefined }),
+      );
     } finally {
       button.disabled = false;
     }
@@ -114,7 +130,13 @@ function newMeeting(app, list) {
 
 function meetingOptions() {
   const time = el('input', { type: 'datetime-local', testid: 'option-time' });
-  const password = el('input', { type: 'text', testid: 'option-password', maxlength: 128, autocomplete: 'off', spellcheck: 'false' });
+  const password = el('input', {
+    type: 'text',
+    testid: 'option-password',
+    maxlength: 128,
+    autocomplete: 'off',
+    spellcheck: 'false',
+  });
   const recording = checkbox('Recording', false, 'Everyone is asked for consent before joining.', 'option-recording');
   const ai = checkbox('AI processing', false, 'Everyone is asked for consent before joining.', 'option-ai');
   const element = el(
@@ -123,7 +145,12 @@ function meetingOptions() {
     el('summary', { testid: 'meeting-options' }, 'Options'),
     field('Starts at', time, { hint: 'Leave empty to start now.' }),
     field('Password', password, { hint: 'Leave empty for none.' }),
-    el('div', { class: 'switches', role: 'group', 'aria-label': 'May be used in this meeting' }, recording.element, ai.element),
+    el(
+      'div',
+      { class: 'switches', role: 'group', 'aria-label': 'May be used in this meeting' },
+      recording.element,
+      ai.element,
+    ),
   );
   const read = () => ({
     ...(time.value ? { scheduledTime: new Date(time.value).toISOString() } : {}),
@@ -207,7 +234,12 @@ class MeetingList {
     const past = this.#meetings.filter((meeting) => !isUpcoming(meeting)).sort((a, b) => when(b) - when(a));
     if (!this.#meetings.length) {
       this.body.replaceChildren(
-        el('div', { class: 'empty' }, icon('calendar'), el('p', {}, 'No meetings yet. Start one, or plan one under Options.')),
+        el(
+          'div',
+          { class: 'empty' },
+          icon('calendar'),
+          el('p', {}, 'No meetings yet. Start one, or plan one under Options.'),
+        ),
       );
       return;
     }
@@ -229,14 +261,23 @@ class MeetingList {
     const { id, status, scheduledTime, startTime, createdAt } = meeting;
     const when = dateOf(scheduledTime ?? startTime ?? createdAt ?? new Date());
     const isOver = status === 'COMPLETED';
-    const badge = status === 'ACTIVE' ? el('span', { class: 'badge live' }, 'Now') : isOver && el('span', { class: 'badge' }, 'Ended');
+    const badge =
+      status === 'ACTIVE'
+        ? el('span', { class: 'badge live' }, 'Now')
+        : isOver && el('span', { class: 'badge' }, 'Ended');
     const join = () => this.app.go(`/m/${id}`);
     const copy = () => this.app.copy(this.app.linkOf(id), 'The link is copied.');
     return el(
       'li',
       { class: 'meeting', testid: 'meeting', dataset: { id } },
       el('div', { class: 'what' }, el('strong', {}, when, ' ', badge), el('code', { title: id }, id)),
-      !isOver && el('button', { type: 'button', class: 'quiet', 'aria-label': `Copy the link of ${when}`, onclick: copy }, icon('copy'), 'Link'),
+      !isOver &&
+        el(
+          'button',
+          { type: 'button', class: 'quiet', 'aria-label': `Copy the link of ${when}`, onclick: copy },
+          icon('copy'),
+          'Link',
+        ),
       !isOver && el('button', { type: 'button', 'aria-label': `Join ${when}`, onclick: join }, 'Join'),
     );
   }

@@ -26,7 +26,8 @@ export function bestGrid(count, width, height, gap) {
     if (tileWidth <= 0 || tileHeight <= 0) continue;
     tileWidth = Math.min(tileWidth, tileHeight * WIDEST);
     tileHeight = Math.min(tileHeight, tileWidth / NARROWEST);
-    if (tileWidth * tileHeight > best.width * best.height) best = { columns, rows, width: tileWidth, height: tileHeight };
+    if (tileWidth * tileHeight > best.width * best.height)
+      best = { columns, rows, width: tileWidth, height: tileHeight };
   }
   return best;
 }
@@ -84,5 +85,8 @@ export function pairRects({ width, height }, gap) {
   const selfWidth = Math.max(96, Math.min(240, width * (isTall ? 0.28 : 0.2)));
   const selfHeight = isTall ? selfWidth * 1.25 : selfWidth / WIDEST;
   const other = { x: 0, y: 0, width, height };
-  return { other, self: { x: width - selfWidth - gap, y: height - selfHeight - gap, width: selfWidth, height: selfHeight } };
+  return {
+    other,
+    self: { x: width - selfWidth - gap, y: height - selfHeight - gap, width: selfWidth, height: selfHeight },
+  };
 }

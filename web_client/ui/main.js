@@ -52,7 +52,9 @@ function retryScreen(root) {
     const timer = setTimeout(again, 5000);
     const button = el('button', { type: 'button', class: 'primary', onclick: again }, 'Try now');
     const text = 'Parley’s server does not answer. The page tries again every five seconds.';
-    root.replaceChildren(el('main', { class: 'centred' }, el('h1', {}, 'Parley'), notice('network', { text, actions: [button] })));
+    root.replaceChildren(
+      el('main', { class: 'centred' }, el('h1', {}, 'Parley'), notice('network', { text, actions: [button] })),
+    );
   });
 }
 

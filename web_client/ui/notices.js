@@ -35,8 +35,7 @@ export class Toasts {
       { class: 'toast', testid: 'notice', dataset: { code } },
       icon(iconName),
       el('p', { dir: 'auto' }, text),
-      action &&
-        el('button', { type: 'button', class: 'quiet', onclick: () => (close(), action.run()) }, action.label),
+      action && el('button', { type: 'button', class: 'quiet', onclick: () => (close(), action.run()) }, action.label),
       iconButton('x', 'Close this message', { onclick: close }),
     );
     this.element.append(toast);

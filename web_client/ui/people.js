@@ -6,7 +6,7 @@ import { hue, initials } from './texts.js';
 
 /** @typedef {import('../protocol/call.js').Call} Call */
 /** @typedef {import('../protocol/room.js').Person} Person */
-/** @typedef {import('../protocol/wire.js').Role} Role */
+/** @typedef {import('../protocol/messages.d.ts').Role} Role */
 
 /** @type {[Role, string][]} */
 const ROLES = [
@@ -27,8 +27,15 @@ class Row {
     this.hand = el('span', { class: 'mark hand' }, icon('hand'));
     this.microphone = el('span', { class: 'mark' }, icon('mic'));
     this.mute = iconButton('mic-off', 'Mute', { testid: 'person-mute', onclick: () => call.moderate('mute', userId) });
-    this.remove = iconButton('user-x', 'Remove', { testid: 'person-remove', onclick: () => this.#remove(call, userId) });
-    this.role = el('select', { testid: 'person-role' }, ...ROLES.map(([value, label]) => el('option', { value }, label)));
+    this.remove = iconButton('user-x', 'Remove', {
+      testid: 'person-remove',
+      onclick: () => this.#remove(call, userId),
+    });
+    this.role = el(
+      'select',
+      { testid: 'person-role' },
+      ...ROLES.map(([value, label]) => el('option', { value }, label)),
+    );
     this.role.addEventListener('change', () => call.moderate('role', userId, /** @type {Role} */ (this.role.value)));
     this.tools = el('div', { class: 'tools' }, this.role, this.mute, this.remove);
     this.element = el(
@@ -58,7 +65,12 @@ class Row {
     const { displayName, role, isMuted, isHandRaised, quality } = person;
     setText(this.avatar, initials(displayName));
     setText(this.name, isSelf ? `${displayName} (you)` : displayName);
-    const notes = [role === 'host' && 'Host', role === 'viewer' && 'Viewer', quality === 'poor' && 'poor connection', quality === 'lost' && 'connection lost'];
+    const notes = [
+      role === 'host' && 'Host',
+      role === 'viewer' && 'Viewer',
+      quality === 'poor' && 'poor connection',
+      quality === 'lost' && 'connection lost',
+    ];
     setText(this.note, notes.filter(Boolean).join(' · '));
     this.hand.hidden = !isHandRaised;
     setAttribute(this.hand, 'title', isHandRaised ? `Hand raised, number ${hand}` : null);
@@ -89,13 +101,24 @@ export class PeoplePanel {
     this.call = call;
     this.title = el('h2', {}, 'People');
     this.list = el('ul', { class: 'people-list', 'aria-label': 'People in the call', tabindex: 0 });
-    this.search = el('input', { type: 'search', placeholder: 'Find someone', 'aria-label': 'Find someone', hidden: true, testid: 'people-search' });
+    this.search = el('input', {
+      type: 'search',
+      placeholder: 'Find someone',
+      'aria-label': 'Find someone',
+      hidden: true,
+      testid: 'people-search',
+    });
     this.search.addEventListener('input', () => this.#draw());
     this.element = el(
       'aside',
       { class: 'panel people', 'aria-label': 'People', testid: 'people-panel', hidden: true },
       el('header', {}, this.title, iconButton('x', 'Close people', { onclick: onclose })),
-      el('div', { class: 'panel-tools' }, el('button', { type: 'button', onclick: oninvite, testid: 'invite' }, icon('link'), 'Copy the link to invite'), this.search),
+      el(
+        'div',
+        { class: 'panel-tools' },
+        el('button', { type: 'button', onclick: oninvite, testid: 'invite' }, icon('link'), 'Copy the link to invite'),
+        this.search,
+      ),
       this.list,
     );
     const update = coalesce(() => this.#draw(), 60);
@@ -127,7 +150,11 @@ export class PeoplePanel {
     for (const [index, person] of people.entries()) {
       gone.delete(person.userId);
       const row = this.#row(person);
-      row.show(person, { isSelf: person.userId === this.call.userId, isModerator, hand: person.isHandRaised ? (hand += 1) : 0 });
+      row.show(person, {
+        isSelf: person.userId === this.call.userId,
+        isModerator,
+        hand: person.isHandRaised ? (hand += 1) : 0,
+      });
       row.element.hidden = !person.displayName.toLocaleLowerCase().includes(wanted);
       const there = this.list.children[index];
       if (there !== row.element) this.list.insertBefore(row.element, there ?? null);

@@ -41,9 +41,18 @@ class Prejoin {
   constructor(app, meetingId) {
     this.app = app;
     this.meetingId = meetingId;
-    this.main = el('main', { class: 'prejoin' }, el('h1', {}, 'Ready to join?'), el('p', { role: 'status' }, 'Loading …'));
+    this.main = el(
+      'main',
+      { class: 'prejoin' },
+      el('h1', {}, 'Ready to join?'),
+      el('p', { role: 'status' }, 'Loading …'),
+    );
     this.element = el('div', { class: 'page' }, topBar(app), this.main);
     this.consent = consentQuestions([]);
+    this.name = el('input', { type: 'text', testid: 'display-name', maxlength: 64, autocomplete: 'name', dir: 'auto' });
+    this.password = el('input', { type: 'password', testid: 'password', autocomplete: 'off' });
+    this.button = el('button', { type: 'submit', class: 'primary large', testid: 'join-button' }, 'Join');
+    this.problem = el('div', { class: 'problem' });
     this.load();
   }
 
@@ -62,7 +71,8 @@ class Prejoin {
   /** @param {string} code */
   #over(code) {
     const home = el('button', { type: 'button', onclick: () => this.app.go('/') }, 'Go to Home');
-    const again = code === 'network' && el('button', { type: 'button', class: 'primary', onclick: () => this.load() }, 'Try again');
+    const again =
+      code === 'network' && el('button', { type: 'button', class: 'primary', onclick: () => this.load() }, 'Try again');
     const actions = again ? [home, again] : [home];
     this.main.className = 'centred';
     this.main.replaceChildren(el('h1', {}, reason(code).title), notice(code, { actions, tone: 'info' }));
@@ -72,17 +82,19 @@ class Prejoin {
   /** @param {Meeting} meeting @param {import('../protocol/api.js').Profile} profile */
   #draw(meeting, profile) {
     const { devices } = this.app;
-    const name = localStorage.getItem(NAME) || profile.displayName || '';
-    this.name = el('input', { type: 'text', testid: 'display-name', maxlength: 64, autocomplete: 'name', dir: 'auto', value: name });
-    this.password = el('input', { type: 'password', testid: 'password', autocomplete: 'off' });
+    this.name.value = localStorage.getItem(NAME) || profile.displayName || '';
     this.consent = consentQuestions(meeting.consentRequired ?? [], () => this.problem.replaceChildren());
-    this.problem = el('div', { class: 'problem' });
-    this.button = el('button', { type: 'submit', class: 'primary large', testid: 'join-button' }, 'Join');
     const form = el(
       'form',
       { class: 'join-card' },
       el('h1', {}, 'Ready to join?'),
-      el('p', { class: 'hint' }, meeting.scheduledTime ? `Planned for ${dateOf(meeting.scheduledTime)}.` : 'Check how others will see and hear you.'),
+      el(
+        'p',
+        { class: 'hint' },
+        meeting.scheduledTime
+          ? `Planned for ${dateOf(meeting.scheduledTime)}.`
+          : 'Check how others will see and hear you.',
+      ),
       field('Your name', this.name),
       meeting.requiresPassword && !meeting.isHost && field('Password of the meeting', this.password),
       this.consent.element,
@@ -102,7 +114,7 @@ class Prejoin {
     const { devices } = this.app;
     const video = el('video', { autoplay: true, playsinline: true, muted: true, class: 'mirrored', testid: 'preview' });
     video.muted = true;
-    const avatar = el('div', { class: 'avatar' }, initials(this.name?.value ?? ''));
+    const avatar = el('div', { class: 'avatar' }, initials(this.name.value));
     const trouble = el('div', { class: 'trouble', 'aria-live': 'polite' });
     const microphone = this.#toggle('microphone');
     const camera = this.#toggle('camera');
@@ -112,12 +124,12 @@ class Prejoin {
       const shown = /** @type {MediaStream | null} */ (video.srcObject)?.getTracks()[0] ?? null;
       if (shown !== track) video.srcObject = track ? new MediaStream([track]) : null;
       video.hidden = !track;
-      avatar.textContent = initials(this.name?.value ?? '');
+      avatar.textContent = initials(this.name.value);
       microphone.update(Boolean(devices.microphone) && !devices.isMuted);
       camera.update(Boolean(track));
       this.#showTroubles(trouble);
     };
-    this.name?.addEventListener('input', update);
+    this.name.addEventListener('input', update);
     this.#closers.push(devices.on('change', update));
     update();
     return el('div', { class: 'preview-box' }, el('div', { class: 'preview' }, avatar, video, buttons), trouble);
@@ -130,7 +142,8 @@ class Prejoin {
     const codes = both ? ['device-denied'] : [...new Set([camera, microphone])].filter((code) => code !== null);
     const shown = [...place.children].map((child) => /** @type {HTMLElement} */ (child).dataset.code);
     if (shown.join() === codes.join()) return;
-    const again = () => el('button', { type: 'button', class: 'quiet', onclick: () => this.app.devices.openBoth() }, 'Try again');
+    const again = () =>
+      el('button', { type: 'button', class: 'quiet', onclick: () => this.app.devices.openBoth() }, 'Try again');
     place.replaceChildren(...codes.map((code) => notice(code, { tone: 'info', actions: [again()] })));
   }
 
@@ -163,21 +176,28 @@ class Prejoin {
   // --- joining --------------------------------------------------------------------------------------------------------
   async #submit() {
     if (!this.consent.isComplete()) {
-      this.problem?.replaceChildren(notice('consent-required'));
+      this.problem.replaceChildren(notice('consent-required'));
       this.consent.focus();
       return;
     }
     this.#busy(true, 'Joining …');
     const { app, meetingId } = this;
-    const displayName = this.name?.value.trim() || app.profile?.displayName || 'Guest';
+    const displayName = this.name.value.trim() || app.profile?.displayName || 'Guest';
     localStorage.setItem(NAME, displayName);
     const { signalingUrl } = app.config;
-    const call = new Call({ api: app.api, meetingId, userId: app.profile?.id ?? '', displayName, signalingUrl, env: app.env });
+    const call = new Call({
+      api: app.api,
+      meetingId,
+      userId: app.profile?.id ?? '',
+      displayName,
+      signalingUrl,
+      env: app.env,
+    });
     this.#hand(call);
     try {
       const consentToken = await this.#decide();
       await call.join({
-        ...(this.password?.value ? { password: this.password.value } : {}),
+        ...(this.password.value ? { password: this.password.value } : {}),
         ...(consentToken ? { consentToken } : {}),
       });
       this.#keepsDevices = true;
@@ -208,10 +228,9 @@ class Prejoin {
 
   /** @param {boolean} isBusy @param {string} [text] */
   #busy(isBusy, text = 'Join') {
-    if (!this.button) return;
     this.button.disabled = isBusy;
     this.button.textContent = text;
-    if (isBusy) this.problem?.replaceChildren();
+    if (isBusy) this.problem.replaceChildren();
   }
 
   /** @param {unknown} error */
@@ -221,13 +240,13 @@ class Prejoin {
     this.#busy(false);
     if (code === 'meeting-ended' || code === 'room-ended' || code === 'removed') return this.#over(code);
     if (code === 'not-started') return this.#wait(/** @type {Problem} */ (error));
-    this.problem?.replaceChildren(notice(code));
+    this.problem.replaceChildren(notice(code));
     if (code === 'consent-required') this.#askAgain(/** @type {Problem} */ (error));
     if (code === 'wrong-password' || code === 'password-required') {
-      if (this.password && !this.password.isConnected) this.consent.element.before(field('Password of the meeting', this.password));
-      this.password?.setAttribute('aria-invalid', 'true');
-      this.password?.select();
-      this.password?.focus();
+      if (!this.password.isConnected) this.consent.element.before(field('Password of the meeting', this.password));
+      this.password.setAttribute('aria-invalid', 'true');
+      this.password.select();
+      this.password.focus();
     }
     return undefined;
   }
@@ -236,7 +255,7 @@ class Prejoin {
   #askAgain(problem) {
     const needed = problem.members.consentRequired;
     if (!Array.isArray(needed) || !needed[0]?.text) return;
-    const next = consentQuestions(needed, () => this.problem?.replaceChildren());
+    const next = consentQuestions(needed, () => this.problem.replaceChildren());
     this.consent.element.replaceWith(next.element);
     this.consent = next;
     next.focus();
@@ -250,7 +269,7 @@ class Prejoin {
       clearInterval(ticker);
       clearTimeout(this.#waiting);
       this.#busy(false);
-      this.problem?.replaceChildren();
+      this.problem.replaceChildren();
     };
     const cancel = el('button', { type: 'button', class: 'quiet', onclick: stop }, 'Stop waiting');
     const opening = opensAt > Date.now() ? `It opens at ${timeOf(new Date(opensAt))}. ` : '';
@@ -259,7 +278,7 @@ class Prejoin {
     const box = notice('not-started', { text, tone: 'info', actions: [cancel] });
     box.children[1]?.append(left);
     this.#busy(true, 'Waiting …');
-    this.problem?.replaceChildren(box);
+    this.problem.replaceChildren(box);
     const tick = () => {
       left.textContent = opensAt > Date.now() ? `in ${duration((opensAt - Date.now()) / 1000)}` : '';
     };

@@ -134,9 +134,17 @@ export class Session extends Emitter {
     if (action === 'mute') {
       this.devices.mute(true);
       this.call.update({ isMuted: true });
-      this.emit('notice', { text: `${by} muted you. Unmute yourself when you want to speak.`, code: 'muted', iconName: 'mic-off' });
+      this.emit('notice', {
+        text: `${by} muted you. Unmute yourself when you want to speak.`,
+        code: 'muted',
+        iconName: 'mic-off',
+      });
     } else if (action === 'role') {
-      const texts = { host: 'You are a host now.', attendee: 'You can speak and show yourself now.', viewer: 'You watch and listen now.' };
+      const texts = {
+        host: 'You are a host now.',
+        attendee: 'You can speak and show yourself now.',
+        viewer: 'You watch and listen now.',
+      };
       this.emit('notice', { text: texts[/** @type {'host'} */ (role)] ?? 'Your role has changed.', code: 'role' });
     }
     this.emit('change');

@@ -42,7 +42,12 @@ export class Stage {
     this.forth = iconButton('chevron-right', 'Next page', { onclick: () => this.#turn(1) });
     this.count = el('span', { 'aria-live': 'polite' });
     this.pager = el('div', { class: 'pager', testid: 'pager' }, this.back, this.count, this.forth);
-    this.element = el('section', { class: 'stage', testid: 'call-stage', 'aria-label': 'Participants' }, this.area, this.pager);
+    this.element = el(
+      'section',
+      { class: 'stage', testid: 'call-stage', 'aria-label': 'Participants' },
+      this.area,
+      this.pager,
+    );
     this.update = coalesce(() => this.#draw());
     const observer = new ResizeObserver(this.update);
     observer.observe(this.area);
@@ -241,7 +246,10 @@ export class Stage {
     const spokeAt = (/** @type {TileView} */ { userId }) => people.get(userId)?.spokeAt ?? 0;
     for (let index = size; index < views.length; index += 1) {
       if (!views[index].isSpeaking || views[index].isSelf) continue;
-      const quietest = views.slice(0, size).filter(({ isSelf }) => !isSelf).reduce((a, b) => (spokeAt(b) < spokeAt(a) ? b : a));
+      const quietest = views
+        .slice(0, size)
+        .filter(({ isSelf }) => !isSelf)
+        .reduce((a, b) => (spokeAt(b) < spokeAt(a) ? b : a));
       if (quietest.isSpeaking || quietest.source === 'screen') return;
       const place = views.indexOf(quietest);
       [views[place], views[index]] = [views[index], views[place]];

@@ -13,7 +13,10 @@ const REASONS = {
   'sign-in-failed': { title: 'Not signed in', text: 'The sign-in did not work. Try it again.' },
   forbidden: { title: 'Not permitted', text: 'You may not do this. Ask the host of the meeting.' },
   'not-host': { title: 'For hosts only', text: 'Only the host can do this.' },
-  'not-found': { title: 'No such meeting', text: 'There is no meeting with this code. Check the code or ask for a new link.' },
+  'not-found': {
+    title: 'No such meeting',
+    text: 'There is no meeting with this code. Check the code or ask for a new link.',
+  },
   'consent-required': { title: 'Your choice is needed', text: 'Accept or decline each point below, then join.' },
   'consent-token-refused': { title: 'Your choice is needed', text: 'Your choice has expired. Please choose again.' },
   'room-full': { title: 'The meeting is full', text: 'All places are taken. Try again when somebody has left.' },
@@ -26,14 +29,20 @@ const REASONS = {
   'room-ended': { title: 'The meeting has ended', text: 'The host has ended it for everybody.' },
   'role-not-allowed': { title: 'Not permitted', text: 'Your role may not join this meeting. Ask its host.' },
   removed: { title: 'You were removed', text: 'The host has removed you from this meeting.' },
-  duplicate: { title: 'Joined elsewhere', text: 'You have joined this meeting in another window. The call goes on there.' },
+  duplicate: {
+    title: 'Joined elsewhere',
+    text: 'You have joined this meeting in another window. The call goes on there.',
+  },
   'sfu-unavailable': { title: 'No media server', text: 'No media server is free at the moment. Trying again.' },
   left: { title: 'You have left', text: 'The meeting goes on without you.' },
   'device-denied': {
     title: 'Blocked by the browser',
     text: 'The browser blocks your camera and microphone. Allow them in the address bar, then try again.',
   },
-  'camera-denied': { title: 'Camera blocked', text: 'The browser blocks your camera. Allow it in the address bar, then try again.' },
+  'camera-denied': {
+    title: 'Camera blocked',
+    text: 'The browser blocks your camera. Allow it in the address bar, then try again.',
+  },
   'microphone-denied': {
     title: 'Microphone blocked',
     text: 'The browser blocks your microphone. Allow it in the address bar, then try again.',

@@ -18,7 +18,7 @@ import { hue, initials } from './texts.js';
  * @property {boolean} isSpeaking
  * @property {boolean} isHandRaised
  * @property {boolean} isPinned
- * @property {import('../protocol/wire.js').Quality} quality
+ * @property {import('../protocol/messages.d.ts').Quality} quality
  * @property {string} [trackId]
  * @property {MediaStreamTrack | null} media
  */
@@ -75,7 +75,10 @@ export class Tile {
     setAttribute(element, 'data-video', view.media ? 'on' : 'off');
     setAttribute(element, 'data-self', String(view.isSelf));
     setAttribute(element, 'aria-label', described(view));
-    setText(name, view.isSelf ? `${view.name} (you)` : view.source === 'screen' ? `${view.name} is sharing` : view.name);
+    setText(
+      name,
+      view.isSelf ? `${view.name} (you)` : view.source === 'screen' ? `${view.name} is sharing` : view.name,
+    );
     this.muted.hidden = !view.isMuted || view.source === 'screen';
     this.hand.hidden = !view.isHandRaised || view.source === 'screen';
     this.#showQuality(view);

@@ -8,10 +8,18 @@ export function topBar(app) {
   const bar = el(
     'header',
     { class: 'top-bar' },
-    el('a', { class: 'brand', href: '/', onclick: (/** @type {Event} */ event) => (event.preventDefault(), app.go('/')) }, 'Parley'),
+    el(
+      'a',
+      { class: 'brand', href: '/', onclick: (/** @type {Event} */ event) => (event.preventDefault(), app.go('/')) },
+      'Parley',
+    ),
   );
   if (app.signIn.isSignedIn) {
-    const out = el('button', { type: 'button', class: 'quiet', testid: 'sign-out', onclick: () => app.signOut() }, 'Sign out');
+    const out = el(
+      'button',
+      { type: 'button', class: 'quiet', testid: 'sign-out', onclick: () => app.signOut() },
+      'Sign out',
+    );
     bar.append(el('div', { class: 'account' }, name, out));
     app.me().then(
       ({ displayName, email }) => {
