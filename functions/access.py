@@ -5,15 +5,14 @@ theirs) and `hosted` (host or admin of the tenant).
 """
 
 from datetime import datetime
+from itertools import count
 
 from conference.domain.claims import Caller
 from conference.domain.errors import Refused
 from conference.domain.ids import MeetingId, UserId
 from conference.domain.meetings import Meeting, Participant
-from conference.domain.policies import may_host, may_see
+from conference.domain.policies import may_host, may_see, participant_id_of
 from functions.services import Services
-
-_PAGE = 100
 
 
 async def visible(services: Services, caller: Caller, meeting_id: MeetingId) -> Meeting:
@@ -44,29 +43,22 @@ def is_hosting(meeting: Meeting, caller: Caller) -> bool:
 async def attended(services: Services, caller: Caller, meeting_id: MeetingId) -> Meeting:
     """The meeting, for those whose history it is. Raises Refused: not-found, not-a-participant."""
     meeting = await visible(services, caller, meeting_id)
-    if not is_hosting(meeting, caller) and not await stays(services, meeting_id, caller.user_id):
-        raise Refused("not-a-participant")
+    if not is_hosting(meeting, caller):
+        first_stay = participant_id_of(meeting_id, caller.user_id, 1)
+        if await services.meetings.participant(meeting_id, first_stay) is None:
+            raise Refused("not-a-participant")
     return meeting
-
-
-async def stays(services: Services, meeting_id: MeetingId, user_id: UserId) -> list[Participant]:
-    """Every stay of a user in a meeting, in order."""
-    found: list[Participant] = []
-    cursor: str | None = None
-    while True:
-        page = await services.meetings.participants(meeting_id, cursor=cursor, limit=_PAGE)
-        found += [participant for participant in page.items if participant.user_id == user_id]
-        cursor = page.next_cursor
-        if cursor is None:
-            return found
 
 
 async def live_stay(services: Services, meeting_id: MeetingId, user_id: UserId, now: datetime) -> Participant:
     """The user's place in the room. Raises Refused("not-a-participant")."""
-    live = [stay for stay in await stays(services, meeting_id, user_id) if stay.is_live(now)]
-    if not live:
-        raise Refused("not-a-participant")
-    return live[-1]
+    for number in count(1):  # a user's stays are numbered without gaps
+        stay = await services.meetings.participant(meeting_id, participant_id_of(meeting_id, user_id, number))
+        if stay is None:
+            break
+        if stay.is_live(now):
+            return stay
+    raise Refused("not-a-participant")
 
 
 async def acting_for(services: Services, caller: Caller, user_id: UserId) -> UserId:

@@ -61,7 +61,7 @@ async def record_consent(
     if (entry.consent_type, entry.status) != (decision.consent_type, decision.status):
         raise Refused("idempotency-conflict")
     if entry.participant_id is not None:
-        await announce_grants(services, meeting, caller.user_id)
+        await announce_grants(services, meeting, caller.user_id, entry.id)
     expires_at = now + services.config.consent_token_life
     token = await services.tokens.mint_consent(ConsentClaims(entry.id, caller.user_id, meeting.id, expires_at), now)
     return Recorded(entry, token, expires_at)

@@ -1,0 +1,108 @@
+"""Domain events on their way: from the outbox into the queue, and from the queue to their handlers.
+
+At least once, in order per room: the outbox gives at most one event of a room at a time, and the next only when that
+one was published. Handlers are a table (type -> function). Each is idempotent by the event's id: what it orders carries
+an id that the directory knows, and it tells a state, not a step.
+"""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from conference.domain.errors import ProtocolError
+from conference.domain.events import LEFT_REMOVED
+from conference.domain.ids import ConsentId, EventId, MeetingId, ParticipantId, UserId
+from conference.domain.records import DomainEvent, EventType
+from functions.live import order_end, order_grants, order_removal
+from functions.services import Services
+
+log = logging.getLogger(__name__)
+QUEUE: Final = "events"
+_BATCH: Final = 100
+_ROUNDS: Final = 50  # of one relay run; the next tick goes on
+
+Handler = Callable[[Services, DomainEvent], Awaitable[None]]
+
+
+async def relay(services: Services) -> int:
+    """Moves what the outbox holds into the queue; gives the number moved. Raises Unavailable."""
+    moved = 0
+    for _ in range(_ROUNDS):
+        events = await services.outbox.claim(services.clock.now(), limit=_BATCH)
+        if not events:
+            break
+        for event in events:
+            await services.queue.send(QUEUE, encode(event), now=services.clock.now(), message_id=event.id)
+        await services.outbox.published([event.id for event in events], services.clock.now())
+        moved += len(events)
+    return moved
+
+
+async def handle(services: Services, body: str) -> None:
+    """Hands a queue message to its handler. Raises ProtocolError for one that is no event (it goes to the poison
+    queue), Unavailable where a dependency is away (the queue gives it again)."""
+    event = decode(body)
+    handler = HANDLERS.get(event.type)
+    if handler is not None:
+        await handler(services, event)
+
+
+def encode(event: DomainEvent) -> str:
+    """The event as JSON."""
+    members = {
+        "id": event.id,
+        "meetingId": event.meeting_id,
+        "seq": event.seq,
+        "type": event.type.value,
+        "at": event.at.isoformat(),
+        "payload": dict(event.payload),
+    }
+    return json.dumps(members, separators=(",", ":"))
+
+
+def decode(body: str) -> DomainEvent:
+    """The event in a queue message. Raises ProtocolError."""
+    try:
+        members: dict[str, Any] = json.loads(body)
+        return DomainEvent(
+            EventId(str(members["id"])),
+            MeetingId(str(members["meetingId"])),
+            int(members["seq"]),
+            EventType(members["type"]),
+            datetime.fromisoformat(members["at"]),
+            dict(members["payload"]),
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ProtocolError("invalid-event", "the queue message is not a domain event") from None
+
+
+async def _on_meeting_ended(services: Services, event: DomainEvent) -> None:
+    await order_end(services, event.meeting_id)
+
+
+async def _on_participant_left(services: Services, event: DomainEvent) -> None:
+    """Only a removal concerns a live connection; whoever left otherwise is gone."""
+    if event.payload.get("reason") == LEFT_REMOVED:
+        participant_id, user_id = _ids(event.payload)
+        await order_removal(services, event.meeting_id, participant_id, user_id)
+
+
+async def _on_consent_recorded(services: Services, event: DomainEvent) -> None:
+    """A decision taken in the meeting changes what its media may be used for."""
+    meeting = await services.meetings.get(event.meeting_id)
+    if meeting is not None and event.payload.get("participantId"):
+        consent_id = ConsentId(str(event.payload.get("consentId")))
+        await order_grants(services, meeting, UserId(str(event.payload.get("userId"))), consent_id)
+
+
+def _ids(payload: Mapping[str, object]) -> tuple[ParticipantId, UserId]:
+    return ParticipantId(str(payload.get("participantId"))), UserId(str(payload.get("userId")))
+
+
+HANDLERS: Final[Mapping[EventType, Handler]] = {
+    EventType.MEETING_ENDED: _on_meeting_ended,
+    EventType.PARTICIPANT_LEFT: _on_participant_left,
+    EventType.CONSENT_RECORDED: _on_consent_recorded,
+}
