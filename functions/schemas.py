@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
-from pydantic.alias_generators import to_camel
 
 from conference.domain.meetings import (
     DEFAULT_PARTICIPANTS,
@@ -27,10 +26,16 @@ EXAMPLE_ID = "3f1d7a52-5d0e-5c1b-9a55-7c3f0f0a9d11"
 EXAMPLE_TIME = "2026-12-01T09:00:00Z"
 
 
+def camel(name: str) -> str:
+    """The JSON name of a field. Pydantic's own makes `e2Ee` of `e2ee`."""
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
 class Shape(BaseModel):
     """Base of every body, in and out."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, serialize_by_alias=True)
+    model_config = ConfigDict(alias_generator=camel, extra="forbid", frozen=True, serialize_by_alias=True)
 
 
 def _text_only(value: Any) -> Any:
