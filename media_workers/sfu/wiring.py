@@ -1,0 +1,89 @@
+"""Builds the SFU worker from the settings."""
+
+import os
+import secrets
+import socket
+import string
+import time
+from typing import Final
+
+from conference import telemetry
+from conference.adapters.http_json import HttpJson
+from conference.adapters.jwt_tokens import JwtTokens
+from conference.adapters.media.dtls import AiortcEndpoints
+from conference.adapters.media.reference import ReferenceEngine
+from conference.adapters.public_keys import RemotePublicKeys
+from conference.adapters.redis.client import RedisClient, connect
+from conference.adapters.redis.nodes import RedisMediaNodes
+from conference.adapters.system import SystemClock
+from conference.settings import Settings
+from media_workers.sfu.core import Chance
+from media_workers.sfu.worker import Worker, WorkerConfig, WorkerPorts
+
+_LETTERS: Final = string.ascii_letters + string.digits
+_EXIT_CODE: Final = 137  # as if killed
+_ANY: Final = "0.0.0.0"  # noqa: S104  # compared, not bound
+_DOCUMENTATION_ADDRESS: Final = ("192.0.2.1", 9)  # RFC 5737: nothing is ever sent to it
+
+
+def random_source() -> Chance:
+    """Cryptographic randomness."""
+    return Chance(
+        token=lambda length: "".join(secrets.choice(_LETTERS) for _ in range(length)),
+        number=lambda: secrets.randbits(32),
+    )
+
+
+def interface_address() -> str | None:
+    """The address of the interface that leads outside; None on a machine without one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_DOCUMENTATION_ADDRESS)
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
+
+
+def media_addresses(settings: Settings) -> tuple[str, ...]:
+    """What goes into ICE candidates, best first: the public address, else the bound one, else the interface's and
+    loopback."""
+    if settings.public_ip:
+        return (settings.public_ip,)
+    if settings.sfu_media_host != _ANY:
+        return (settings.sfu_media_host,)
+    outside = interface_address()
+    return tuple(dict.fromkeys(address for address in (outside, "127.0.0.1") if address))
+
+
+def _control_url(settings: Settings, port: int) -> str:
+    return settings.sfu_control_url or f"ws://{settings.sfu_host}:{port}/control"
+
+
+def build(settings: Settings) -> tuple[Worker, RedisClient]:
+    """The worker, and the client to close after it. Call inside the event loop."""
+    telemetry.configure("parley-sfu", settings)
+    jwks_url = settings.jwks_url or settings.public_url.rstrip("/") + "/.well-known/jwks.json"
+    fetch = HttpJson(ca_file=settings.ca_file, allow_http=settings.environment != "production")
+    redis = RedisClient(connect(settings.redis_url, cluster=settings.redis_cluster))
+    addresses = media_addresses(settings)
+    has_hooks = settings.debug_hooks and settings.environment != "production"
+    config = WorkerConfig(
+        node_id=settings.node_id or f"sfu-{secrets.token_hex(4)}",
+        region=settings.region,
+        host=settings.sfu_host,
+        port=settings.sfu_port,
+        capacity=settings.sfu_capacity,
+        candidates=lambda port: tuple((address, port) for address in addresses),
+        control_url=lambda port: _control_url(settings, port),
+        abort=(lambda: os._exit(_EXIT_CODE)) if has_hooks else None,
+    )
+    ports = WorkerPorts(
+        engine=ReferenceEngine(settings.sfu_media_host, settings.sfu_media_port, time.monotonic),
+        dtls=AiortcEndpoints(),
+        tokens=JwtTokens(issuer=settings.public_url, keys=RemotePublicKeys(jwks_url, fetch)),
+        nodes=RedisMediaNodes(redis),
+        clock=SystemClock(),
+        monotonic=time.monotonic,
+        chance=random_source(),
+    )
+    return Worker(config, ports), redis
