@@ -1,0 +1,63 @@
+# Parley: `make run` starts the system, `make test` runs every test. `make help` lists the rest.
+# The Python environment is .venv, built from the lock files in requirements/; nothing else is installed for `run`.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+BICEP ?= bicep
+VENV := .venv
+PY := $(VENV)/bin/python
+# Further arguments for pytest, for example: make test TESTS="tests/unit -k token"
+TESTS ?= tests
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help run test check bench format lock clean environment-run environment-dev node-modules
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  make run honours PORT (8080), HOST (127.0.0.1), TLS=1, DATA_DIR (.data) and PUBLIC_IP."
+
+run: environment-run ## Start the system and print the address to open
+	@exec $(PY) -m local.runner
+
+test: environment-dev node-modules ## Run every test (TESTS="tests/unit" runs some)
+	@tools/test_programs.sh
+	$(PY) -m pytest -m "not bench" $(TESTS)
+	@tools/node.sh npm test --silent
+
+check: environment-dev node-modules ## Run the static checks
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+	$(PY) tools/check_locks.py
+	@tools/node.sh npm run --silent check
+	@if [ -d dataplane ]; then $(MAKE) -C dataplane check; fi
+	@BICEP="$(BICEP)" tools/check_bicep.sh
+
+bench: environment-dev ## Measure speed and memory into build/bench.json
+	@tools/test_programs.sh
+	$(PY) -m tests.bench
+
+format: environment-dev ## Format the Python code and mend what ruff can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+lock: environment-dev ## Write the lock files from pyproject.toml
+	@tools/lock.sh
+
+clean: ## Remove caches and build results (not .venv, not .data)
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './node_modules/*' -prune -exec rm -rf {} +
+
+environment-run environment-dev: environment-%:
+	@PYTHON="$(PYTHON)" tools/environment.sh $*
+
+node-modules: environment-dev
+	@tools/node_modules.sh
