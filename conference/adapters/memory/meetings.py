@@ -87,7 +87,7 @@ class MemoryMeetingStore:
     async def of_host(
         self, host_id: UserId, *, start: datetime | None, end: datetime | None, cursor: str | None, limit: int
     ) -> Page:
-        after = decode_cursor(cursor) if cursor else None
+        after = decode_cursor(cursor) if cursor is not None else None
         found = [
             (meeting.listed_at, meeting.id, meeting)
             for meeting in (room.meeting for room in self._rooms.values())
@@ -260,7 +260,7 @@ class MemoryMeetingStore:
         return room.participants.get(participant_id) if room else None
 
     async def participants(self, meeting_id: MeetingId, *, cursor: str | None, limit: int) -> ParticipantPage:
-        after = decode_cursor(cursor) if cursor else None
+        after = decode_cursor(cursor) if cursor is not None else None
         room = self._rooms.get(meeting_id)
         everybody = room.participants.values() if room else ()
         found = [p for p in everybody if after is None or (p.created_at, p.id) > after]
