@@ -101,9 +101,10 @@ def joined(
     participant: Participant, entries: Sequence[ConsentLog], settings: MeetingSettings, *, rejoined: bool
 ) -> Joined:
     """The answer for a place that was taken: `entries` are the user's decisions in chain order."""
+    required = frozenset(required_grants(settings))
     grants = granted(entries, settings)
-    declined = frozenset(required_grants(settings)) - grants
-    return Joined(participant, grants, declined, decided_version(entries), rejoined)
+    version = decided_version(entries) if required else None
+    return Joined(participant, grants, required - grants, version, rejoined)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from conference.domain.consent import TEXT_VERSION, ConsentStatus, ConsentType
 from conference.domain.ids import ConsentId, MeetingId, SessionId, TenantId, UserId
@@ -41,7 +41,7 @@ def a_join(meeting: Meeting, user_id: UserId, now: datetime, **fields: Any) -> J
     chosen: dict[str, Any] = {
         "role": Role.HOST if user_id == meeting.host_id else Role.ATTENDEE,
         "lease_until": now + timedelta(seconds=LEASE_S),
-        "session_id": SessionId(uuid_of(0xCCCC, int(now.timestamp() * 1_000))),
+        "session_id": SessionId(str(uuid5(UUID(meeting.id), now.isoformat()))),
         **fields,
     }
     return JoinRequest(meeting_id=meeting.id, user_id=user_id, now=now, **chosen)

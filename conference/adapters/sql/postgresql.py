@@ -36,6 +36,7 @@ class PostgresqlDatabase:
             max_overflow=0,
             pool_timeout=_POOL_WAIT_S,
             pool_recycle=_RECYCLE_S,
+            hide_parameters=True,  # rows hold personal data, errors may be logged
             connect_args={"timeout": _CONNECT_S, "command_timeout": statement_timeout_s},
         )
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")  # saves BEGIN and COMMIT

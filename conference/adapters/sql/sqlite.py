@@ -51,7 +51,12 @@ class SqliteDatabase:
     def __init__(self, url: URL) -> None:
         if not url.database or url.database == ":memory:":
             raise ValueError("SQLite needs a file: threads and processes share it")
-        self._engine = sa.create_engine(url.set(drivername="sqlite+pysqlite"), pool_size=_READERS + 1, max_overflow=0)
+        self._engine = sa.create_engine(
+            url.set(drivername="sqlite+pysqlite"),
+            pool_size=_READERS + 1,
+            max_overflow=0,
+            hide_parameters=True,  # rows hold personal data, errors may be logged
+        )
         sa.event.listen(self._engine, "connect", _prepare)
         self._writer = ThreadPoolExecutor(1, "sqlite-write")
         self._readers = ThreadPoolExecutor(_READERS, "sqlite-read")
