@@ -35,6 +35,7 @@ check: environment-dev node-modules ## Run the static checks
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy tools
 	$(VENV)/bin/lint-imports --no-cache
 	$(PY) tools/check_locks.py
 	@tools/node.sh npm run --silent check

@@ -58,7 +58,7 @@ class Files:
         name = "index.html" if path == "/" or path.startswith("/m/") else path.removeprefix("/")
         file = Path(self._folder, *name.split("/"))
         media_type = TYPES.get(file.suffix)
-        if media_type is None or any(part.startswith(".") for part in name.split("/")):
+        if media_type is None or name.startswith("tests/") or any(part.startswith(".") for part in name.split("/")):
             return None
         try:
             resolved = file.resolve(strict=True)

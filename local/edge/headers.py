@@ -66,7 +66,7 @@ def _listed_in_connection(values: Iterable[str]) -> frozenset[str]:
 
 def of_page(public_url: str, others: Iterable[str]) -> dict[str, str]:
     """Security headers of the page's files. `others` are addresses that the page may call besides its own origin."""
-    origins = sorted({_origin(url) for url in (public_url, *others) if url})
+    origins = sorted({_origin(url) for url in (public_url, *others) if url.startswith(("http", "ws"))})
     sockets = [origin.replace("http", "ws", 1) for origin in origins if origin.startswith("http")]
     connect = " ".join(["'self'", *origins, *sockets])
     policy = (

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import aiohttp
+import uvloop
 from aiohttp import web
 
-from conference.settings import Settings
+from conference import telemetry
+from conference.settings import Settings, settings
 from local.edge import headers
 from local.edge.addresses import certificate_names
 from local.edge.certificates import Certificates
@@ -19,7 +21,7 @@ from local.edge.server import Edge
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[int]:
+async def running(chosen: Settings) -> AsyncIterator[int]:
     """Serves while the context lasts; gives the port."""
     connector = aiohttp.TCPConnector(limit=1000, keepalive_timeout=30)
     async with aiohttp.ClientSession(
@@ -27,20 +29,20 @@ async def running(settings: Settings) -> AsyncIterator[int]:
     ) as http:
         edge = Edge(
             origins={
-                "functions": f"http://127.0.0.1:{settings.functions_port}",
-                "signaling": f"http://127.0.0.1:{settings.signaling_port}",
-                "identity": f"http://127.0.0.1:{settings.identity_port}",
+                "functions": f"http://127.0.0.1:{chosen.functions_port}",
+                "signaling": f"http://127.0.0.1:{chosen.signaling_port}",
+                "identity": f"http://127.0.0.1:{chosen.identity_port}",
             },
-            files=Files(settings.web_dir),
+            files=Files(chosen.web_dir),
             page_headers=headers.of_page(
-                settings.public_url,
-                (settings.oidc_issuer, settings.websocket_url, *settings.allowed_origins.split(",")),
+                chosen.public_url,
+                (chosen.oidc_issuer, chosen.websocket_url, *chosen.allowed_origins.split(",")),
             ),
             http=http,
         )
         runner = web.ServerRunner(edge.server(), shutdown_timeout=2)
         await runner.setup()
-        site = web.TCPSite(runner, settings.host, settings.port, ssl_context=_tls(settings))
+        site = web.TCPSite(runner, chosen.host, chosen.port, ssl_context=_tls(chosen))
         try:
             await site.start()
             yield int(runner.addresses[0][1])
@@ -52,19 +54,25 @@ async def running(settings: Settings) -> AsyncIterator[int]:
 _OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.tls:
+def _tls(chosen: Settings) -> ssl.SSLContext | None:
+    if not chosen.tls:
         return None
-    certificates = Certificates(settings.data_dir / "tls")
-    certificates.ensure(certificate_names(settings.host), datetime.now(UTC))
+    certificates = Certificates(chosen.data_dir / "tls")
+    certificates.ensure(certificate_names(chosen.host), datetime.now(UTC))
     return certificates.server_context()
 
 
-async def serve(settings: Settings) -> None:
+async def serve(chosen: Settings) -> None:
     """Serves until SIGINT or SIGTERM."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings):
+    async with running(chosen):
         await stop.wait()
+
+
+def main() -> None:
+    """The process: logs, then serves until SIGINT or SIGTERM."""
+    telemetry.configure("edge", settings())
+    uvloop.run(serve(settings()))

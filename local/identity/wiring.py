@@ -4,25 +4,28 @@ import secrets
 import time
 import uuid
 
-from conference.settings import Settings
+from aiohttp import web
+
+from conference import telemetry
+from conference.settings import Settings, settings
 from local.identity.clients import CLI_CLIENT_ID, Clients
 from local.identity.keys import KeySet, write_private
 from local.identity.server import Provider
 from local.identity.tokens import TOKEN_SECONDS, TokenMaker
 
 
-def build(settings: Settings) -> Provider:
+def build(chosen: Settings) -> Provider:
     """The provider. Makes keys and the command-line client's secret where the data folder has none."""
-    folder = settings.data_dir / "identity"
-    public_url = settings.public_url.rstrip("/")
-    tenant = settings.identity_tenant
+    folder = chosen.data_dir / "identity"
+    public_url = chosen.public_url.rstrip("/")
+    tenant = chosen.identity_tenant
     clients = Clients(
-        web_client_id=settings.oidc_client_id,
-        cli_secret=_cli_secret(settings),
+        web_client_id=chosen.oidc_client_id,
+        cli_secret=_cli_secret(chosen),
         public_url=public_url,
-        extra_origins=tuple(part.strip() for part in settings.identity_redirect_origins.split(",") if part.strip()),
+        extra_origins=tuple(part.strip() for part in chosen.identity_redirect_origins.split(",") if part.strip()),
     )
-    rotate_every_s = settings.identity_key_hours * 3600
+    rotate_every_s = chosen.identity_key_hours * 3600
     keys = KeySet(folder / "keys.json", rotate_every_s=rotate_every_s, keep_s=TOKEN_SECONDS + 300)
     issuer = f"{public_url}/identity/{tenant}/v2.0"
     return Provider(
@@ -30,16 +33,29 @@ def build(settings: Settings) -> Provider:
         public_url=public_url,
         clients=clients,
         keys=keys,
-        tokens=TokenMaker(keys, issuer, tenant, settings.oidc_audience),
+        tokens=TokenMaker(keys, issuer, tenant, chosen.oidc_audience),
         cli_object_id=str(uuid.uuid5(uuid.UUID(tenant), CLI_CLIENT_ID)),
         clock=time.time,
     )
 
 
-def _cli_secret(settings: Settings) -> str:
-    if settings.identity_client_secret is not None:
-        return settings.identity_client_secret.get_secret_value()
-    file = settings.data_dir / "identity" / "client_secret"
+def _cli_secret(chosen: Settings) -> str:
+    if chosen.identity_client_secret is not None:
+        return chosen.identity_client_secret.get_secret_value()
+    file = chosen.data_dir / "identity" / "client_secret"
     if not file.exists():
         write_private(file, secrets.token_urlsafe(32))
     return file.read_text(encoding="utf-8").strip()
+
+
+def main() -> None:
+    """The process: logs, then serves until SIGINT or SIGTERM."""
+    telemetry.configure("identity", settings())
+    web.run_app(
+        build(settings()).application(),
+        host="127.0.0.1",
+        port=settings().identity_port,
+        access_log=None,
+        print=lambda line: None,
+        shutdown_timeout=2,
+    )

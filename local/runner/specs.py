@@ -74,8 +74,6 @@ def environment(site: Site, ports: Ports, data_dir: Path, given: Mapping[str, st
     if not given.get("PARLEY_OIDC_ISSUER"):
         ours["PARLEY_OIDC_ISSUER"] = f"{site.public_url}/identity/{tenant}/v2.0"
         ours["PARLEY_OIDC_DISCOVERY_URL"] = f"{identity}/.well-known/openid-configuration"
-    if site.tls:
-        ours["PARLEY_CA_FILE"] = str(data_dir / "tls" / "ca.pem")
     fixed = {
         "PARLEY_DATA_DIR": str(data_dir),
         "PARLEY_PUBLIC_URL": site.public_url,

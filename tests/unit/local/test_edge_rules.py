@@ -128,6 +128,8 @@ def web(tmp_path: Path) -> Path:
     (folder / "index.html").write_text("<!doctype html>" + "x" * 500)
     (folder / "ui" / "a.js").write_text("export {}")
     (folder / "jsconfig.json").write_text("{}")
+    (folder / "tests").mkdir()
+    (folder / "tests" / "a.test.js").write_text("export {}")
     (folder / ".hidden.js").write_text("secret")
     (tmp_path / "outside.js").write_text("secret")
     (folder / "link.js").symlink_to(tmp_path / "outside.js")
@@ -148,7 +150,18 @@ def test_the_page_is_served_for_its_own_addresses(web: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/none.js", "/ui", "/ui/", "/jsconfig.json", "/.hidden.js", "/link.js", "/../outside.js", "/ui/\x00.js", "/M/x"],
+    [
+        "/none.js",
+        "/ui",
+        "/ui/",
+        "/jsconfig.json",
+        "/tests/a.test.js",
+        "/.hidden.js",
+        "/link.js",
+        "/../outside.js",
+        "/ui/\x00.js",
+        "/M/x",
+    ],
 )
 def test_what_is_no_file_of_the_page_is_not_found(web: Path, path: str) -> None:
     assert Files(web).find(path) is None
