@@ -9,8 +9,11 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDict
+from opentelemetry.trace import SpanKind
 from yarl import URL
 
+from conference import telemetry
 from local.edge import headers
 from local.edge.problems import EdgeProblem
 from local.edge.routes import Route
@@ -30,9 +33,27 @@ async def pass_request(
         raise EdgeProblem(413)
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    passed = headers.for_upstream(request.headers, client=request.remote or "", scheme=request.scheme)
+    with telemetry.span(
+        f"{request.method} {route.path}",
+        traceparent=request.headers.get("traceparent"),
+        kind=SpanKind.SERVER,
+        attributes={"http.request.method": request.method, "http.route": route.path},
+    ) as span:
+        passed = headers.for_upstream(request.headers, client=request.remote or "", scheme=request.scheme)
+        passed.popall("traceparent", None)
+        if traceparent := telemetry.traceparent_of(span):
+            passed["traceparent"] = traceparent
+        async with await _ask(request, route, origin, http, passed) as upstream:
+            span.set_attribute("http.response.status_code", upstream.status)
+            return await _pass_answer(request, upstream)
+
+
+async def _ask(
+    request: web.BaseRequest, route: Route, origin: str, http: aiohttp.ClientSession, passed: CIMultiDict[str]
+) -> aiohttp.ClientResponse:
+    """The upstream's answer as soon as its head is there."""
     try:
-        upstream = await http.request(
+        return await http.request(
             request.method,
             URL(origin + request.raw_path, encoded=True),
             headers=passed,
@@ -46,8 +67,6 @@ async def pass_request(
         raise EdgeProblem(504) from None
     except (aiohttp.ClientError, OSError) as error:
         raise EdgeProblem(413 if isinstance(error.__cause__, _BodyTooLarge) else 502) from None
-    async with upstream:
-        return await _pass_answer(request, upstream)
 
 
 async def _pass_answer(request: web.BaseRequest, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
