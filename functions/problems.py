@@ -96,7 +96,7 @@ def of_refused(refused: Refused) -> Problem:
     if STATUS[refused.reason] == 401:
         headers |= _challenge(refused.reason)
     title = REASONS[refused.reason]
-    return Problem(STATUS[refused.reason], refused.reason, title, refused.detail or title, extra, headers)
+    return Problem(STATUS[refused.reason], refused.reason, title, refused.detail or None, extra, headers)
 
 
 def of_protocol_error(error: ProtocolError) -> Problem:

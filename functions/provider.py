@@ -6,6 +6,7 @@ functions without paying for either, and an instance that runs only timers or qu
 """
 
 import asyncio
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -56,6 +57,10 @@ class LazyApp:
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if self._app is None:
+            # First the wiring, which sets up traces: else the first request's span would be lost. Where that fails,
+            # the request itself meets the error again and answers it.
+            with suppress(Exception):
+                await self._provider.services()
             self._app = cast("App", import_module(self._module).create_app(self._provider))
         await self._app(scope, receive, send)
 

@@ -4,6 +4,7 @@ The only module here that knows settings and adapters; importing it pulls in SQL
 connect with their first command: building touches no network.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -46,6 +47,7 @@ async def build(chosen: Settings | None = None) -> Wiring:
     """The services of these settings (default: the process's). Raises pydantic.ValidationError, ValueError."""
     chosen = chosen or settings()
     telemetry.configure(SERVICE_NAME, chosen)
+    logging.getLogger().addFilter(_no_answers)
     ids = SystemIds()
     database = open_database(chosen.sql_url)
     stores = sql_stores(database, ids)
@@ -78,6 +80,11 @@ async def build(chosen: Settings | None = None) -> Wiring:
         ice=_ice_servers(chosen),
     )
     return Wiring(services, (database.close, redis.aclose, close_passwords))
+
+
+def _no_answers(record: logging.LogRecord) -> bool:
+    """AsgiFunctionApp logs every answer, tokens and all, at DEBUG on the root logger: never let that out."""
+    return record.module != "_http_asgi"
 
 
 def _config(chosen: Settings) -> ApiConfig:
