@@ -79,7 +79,7 @@ def _meetings() -> None:
         sa.Column("event_seq", sa.Integer(), nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["host_id"], ["users.id"], name="fk_meetings_host_id"),
-        sa.CheckConstraint("status IN ('SCHEDULED', 'ACTIVE', 'COMPLETED')", name="ck_meetings_status"),
+        sa.CheckConstraint("status IN ('SCHEDULED', 'ACTIVE', 'COMPLETED')", name=op.f("ck_meetings_status")),
         sa.PrimaryKeyConstraint("id", name="pk_meetings"),
     )
     op.create_index("ix_meetings_end_time", "meetings", ["end_time"])
@@ -124,7 +124,7 @@ def _participants() -> None:
         sa.ForeignKeyConstraint(["meeting_id"], ["meetings.id"], name="fk_participants_meeting_id", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["session_id"], ["sessions.id"], name="fk_participants_session_id", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_participants_user_id"),
-        sa.CheckConstraint("role IN ('host', 'attendee', 'viewer')", name="ck_participants_role"),
+        sa.CheckConstraint("role IN ('host', 'attendee', 'viewer')", name=op.f("ck_participants_role")),
         sa.PrimaryKeyConstraint("id", name="pk_participants"),
     )
     op.create_index("ix_participants_meeting_id_user_id", "participants", ["meeting_id", "user_id"])
