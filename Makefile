@@ -17,6 +17,7 @@ TESTS ?= tests
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help run test check bench format lock clean environment-run environment-dev node-modules
+.PHONY: check-style check-types check-imports check-locks check-web check-rust check-bicep
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,15 +32,29 @@ test: environment-dev node-modules ## Run every test (TESTS="tests/unit" runs so
 	$(PY) -m pytest -m "not bench" $(TESTS)
 	@tools/node.sh npm test --silent
 
-check: environment-dev node-modules ## Run the static checks
+check: check-style check-types check-imports check-locks check-web check-rust check-bicep ## Run the static checks
+
+check-style: environment-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+check-types: environment-dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy tools
+
+check-imports: environment-dev
 	$(VENV)/bin/lint-imports --no-cache
+
+check-locks: environment-dev
 	$(PY) tools/check_locks.py
+
+check-web: node-modules
 	@tools/node.sh npm run --silent check
+
+check-rust:
 	@if [ -d dataplane ]; then $(MAKE) -C dataplane check; fi
+
+check-bicep:
 	@BICEP="$(BICEP)" tools/check_bicep.sh
 
 bench: environment-dev ## Measure speed and memory into build/bench.json

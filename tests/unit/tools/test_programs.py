@@ -1,0 +1,57 @@
+"""The script that installs the tests' programs, on a machine that is made up by its PATH."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.unit
+
+SCRIPT = Path(__file__).resolve().parents[3] / "tools" / "test_programs.sh"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A folder of programs: bash alone, and a PostgreSQL that is already there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("bash", "env"):
+        found = shutil.which(name)
+        assert found
+        (folder / name).symlink_to(found)
+    program(folder, "postgres", "exit 0")
+    return folder
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def told(machine: Path) -> str:
+    ended = subprocess.run(
+        ["bash", str(SCRIPT)], env={"PATH": str(machine)}, capture_output=True, text=True, timeout=30, check=True
+    )
+    return ended.stdout
+
+
+def test_where_everything_is_there_nothing_is_said(machine: Path) -> None:
+    for name in ("chromium", "ffmpeg", "espeak-ng"):
+        program(machine, name, "exit 0")
+    assert told(machine) == ""
+
+
+def test_an_ordinary_user_is_told_what_is_missing(machine: Path) -> None:
+    program(machine, "id", "echo 1000")
+    program(machine, "apt-get", "exit 99")
+    assert "Not installed here: chromium ffmpeg espeak-ng." in told(machine)
+
+
+def test_root_gets_the_missing_packages_and_learns_which_failed(machine: Path, tmp_path: Path) -> None:
+    program(machine, "id", "echo 0")
+    program(machine, "ffmpeg", "exit 0")
+    program(machine, "apt-get", f'echo "$@" >>{tmp_path}/asked; [ "${{!#}}" != espeak-ng ]')
+    assert "espeak-ng could not be installed." in told(machine)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.split()[-1] for line in asked] == ["-qq", "chromium", "espeak-ng"]
