@@ -4,7 +4,6 @@ Nothing is buffered beyond the sockets' own windows: each side is read as fast a
 the route's limit is cut off with 413; an upstream that cannot be reached is a 502, a silent one a 504.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -88,11 +87,8 @@ async def _pass_answer(request: web.BaseRequest, upstream: aiohttp.ClientRespons
 
 async def _body(request: web.BaseRequest, max_body: int) -> AsyncIterator[bytes]:
     size = 0
-    try:
-        async for chunk in request.content.iter_any():
-            size += len(chunk)
-            if size > max_body:
-                raise _BodyTooLarge
-            yield chunk
-    except asyncio.IncompleteReadError:
-        return
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > max_body:
+            raise _BodyTooLarge
+        yield chunk

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
@@ -24,6 +25,15 @@ from local.edge.routes import Route, Upstream
 from local.edge.tunnel import asks_for_websocket, pass_websocket
 
 log = logging.getLogger("local.edge")
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """False for aiohttp's reports of malformed requests: they quote what was sent, which may hold a secret."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+server_log = logging.getLogger("local.edge.server")
+server_log.addFilter(_is_our_fault)
 
 HEALTH_PATH = "/edge/health"
 
@@ -115,6 +125,7 @@ class EdgeServer(web.Server):
             edge.handle,
             request_factory=self._head_is_complete,
             access_log=None,
+            logger=server_log,
             auto_decompress=False,
             keepalive_timeout=edge.limits.idle_s,
             max_line_size=edge.limits.line,

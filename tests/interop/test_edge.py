@@ -31,6 +31,7 @@ class Behind:
 
     def __init__(self) -> None:
         self.next_chunk = asyncio.Event()
+        self.cut_off = asyncio.Event()
         self.seen: list[web.Request] = []
         self.received = bytearray()
         self.close_codes: list[int | None] = []
@@ -63,9 +64,12 @@ class Behind:
         return answer
 
     async def upload(self, request: web.Request) -> web.Response:
-        async for chunk in request.content.iter_any():
-            self.received += chunk
-            self.next_chunk.set()
+        try:
+            async for chunk in request.content.iter_any():
+                self.received += chunk
+                self.next_chunk.set()
+        except ConnectionError:
+            self.cut_off.set()
         return web.Response(text=str(len(self.received)))
 
     async def broken(self, request: web.Request) -> web.StreamResponse:
@@ -346,6 +350,36 @@ async def test_logs_hold_no_query_and_no_subprotocol(rig: Rig, caplog: pytest.Lo
             pass
     assert "GET /identity/x answered 502" in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+        b"Content-Length: 3\r\nContent-Length: 4\r\n",
+        b"Content-Length: +3\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Host: other\r\n",
+        b"X-Name : 1\r\n",
+        b"X-Long: " + b"x" * 20_000 + b"\r\n",
+    ],
+)
+async def test_a_request_with_two_readings_is_refused_and_not_quoted_in_the_log(
+    rig: Rig, head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = b"POST /v1/x?code=secret HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + head + b"\r\n0\r\n\r\nabc"
+    assert (await _raw(rig, request)).split(b" ")[1] == b"400"
+    assert not rig.behind.seen
+    assert caplog.text == ""
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_ends_the_request_behind(rig: Rig) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(b"POST /v1/upload HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
+    async with asyncio.timeout(DEADLINE_S):
+        await rig.behind.next_chunk.wait()
+        writer.transport.abort()
+        await rig.behind.cut_off.wait()
 
 
 async def test_a_client_that_never_finishes_its_head_is_cut_off(tmp_path: Path) -> None:
