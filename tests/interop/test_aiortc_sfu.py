@@ -19,17 +19,21 @@ pytestmark = pytest.mark.interop
 
 
 async def test_two_people_see_and_hear_each_other() -> None:
-    async with running_sfu() as sfu, sfu.link() as link, peer(link, "ann", shade=60) as ann:
-        async with peer(link, "bob", shade=180) as bob:
-            picture = await ann.receives("bob-video")
-            assert abs((picture.shade or 0) - 180) < 25
-            await ann.receives("bob-audio")
-            picture = await bob.receives("ann-video")
-            assert abs((picture.shade or 0) - 60) < 25
-            await bob.receives("ann-audio")
-            await link.until(control.FirstPacket, participant_id="ann")
-            await link.until(control.FirstPacket, participant_id="bob")
-            assert sfu.engine.stats().dropped.get("seal-refused", 0) == 0
+    async with (
+        running_sfu() as sfu,
+        sfu.link() as link,
+        peer(link, "ann", shade=60) as ann,
+        peer(link, "bob", shade=180) as bob,
+    ):
+        picture = await ann.receives("bob-video")
+        assert abs((picture.shade or 0) - 180) < 15
+        await ann.receives("bob-audio")
+        picture = await bob.receives("ann-video")
+        assert abs((picture.shade or 0) - 60) < 15
+        await bob.receives("ann-audio")
+        await link.until(control.FirstPacket, participant_id="ann")
+        await link.until(control.FirstPacket, participant_id="bob")
+        assert sfu.engine.stats().dropped == {}
 
 
 async def test_telemetry_comes_over_the_data_channel() -> None:

@@ -222,8 +222,9 @@ class Received:
                 return
             self.frames += 1
             if isinstance(frame, VideoFrame):
-                plane = bytes(frame.planes[0])
-                self.shade = sum(plane[::64]) // len(plane[::64])
+                plane = frame.planes[0]
+                middle = bytes(plane)[plane.line_size * (plane.height // 2) :][: plane.width]
+                self.shade = sum(middle) // len(middle)
 
     async def stop(self) -> None:
         self._task.cancel()
@@ -266,7 +267,9 @@ class Peer:
                 kind: Kind = "video" if transceiver.kind == "video" else "audio"
                 source: Source = "camera" if kind == "video" else "microphone"
                 infos.append(
-                    TrackInfo(track_id=f"{self.name}-{kind}{suffix}", kind=kind, source=source, mid=transceiver.mid)
+                    TrackInfo(
+                        track_id=f"{self.name}-{kind}{suffix}", kind=kind, source=source, mid=str(transceiver.mid)
+                    )
                 )
         return infos
 
@@ -304,9 +307,9 @@ class Peer:
                 )
             )
             assert isinstance(reply, control.Ok), reply
-            by_mid = {info.mid: info.track_id for info in offer.tracks}
+            by_mid = {str(info.mid): info.track_id for info in offer.tracks}
             for transceiver in self.subscribe.getTransceivers():
-                track_id = by_mid.get(transceiver.mid)
+                track_id = by_mid.get(str(transceiver.mid))
                 if isinstance(track_id, str) and track_id not in self.received:
                     self.received[track_id] = Received(transceiver.receiver.track)
 

@@ -86,6 +86,15 @@ class Commands:
         transport = self._state.transports.get(command.transport_id)
         if transport is not None:
             transport.srtp = SrtpContext(command.profile, command.receive_key, command.send_key)
+            for sender in transport.senders.values():
+                self._connect(sender, now)
+
+    def _connect(self, sender: Sender, now: float) -> None:
+        """Forwarding begins when the subscriber can decrypt; a key frame sent before would be lost."""
+        sender.is_connected = True
+        track = self._state.tracks.get(sender.track_id)
+        if track is not None:
+            track.aim(sender, now)
 
     def _set_track(self, command: SetTrack, now: float) -> None:
         transport = self._state.transports.get(command.transport_id)
@@ -120,7 +129,8 @@ class Commands:
         transport.senders[sender.ssrc] = sender
         track.senders[sender.sender_id] = sender
         state.senders[sender.sender_id] = (transport, sender)
-        track.aim(sender, now)
+        if transport.srtp is not None:
+            self._connect(sender, now)
 
     def _remove_sender(self, command: RemoveSender, now: float) -> None:
         self._state.remove_sender(command.sender_id)

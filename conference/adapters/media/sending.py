@@ -47,6 +47,7 @@ class Sender:
         self.cname = command.cname
         self.codec = command.codec
         self.is_video = command.codec.name != "opus"
+        self.is_connected = False  # the subscriber's transport has keys and a nominated pair
         self.is_paused = False
         self.rid: str | None = None  # the layer that is asked for; None: the highest
         self.current: Stream | None = None
@@ -101,7 +102,7 @@ class Sender:
 
     def accepts(self, stream: Stream, is_key: bool) -> bool:
         """Whether the packet may go out. Switches to `stream` where this is the packet to switch at."""
-        if self.is_paused:
+        if self.is_paused or not self.is_connected:
             return False
         if stream is self.current and not self._is_waiting:
             return True

@@ -48,7 +48,7 @@ class Track:
 
     def aim(self, sender: Sender, now: float) -> None:
         """Chooses the sender's target; asks for the key frame that a switch needs."""
-        if sender.is_paused or self.is_muted:
+        if sender.is_paused or self.is_muted or not sender.is_connected:
             return
         target = self.best(sender.rid, now)
         if target is None or (target is sender.target and target is sender.current):
