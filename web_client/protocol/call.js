@@ -147,7 +147,10 @@ export class Call extends Emitter {
     signaling.on('state', (state) => {
       if (state === 'reconnecting' && this.state === 'connected') this.#setState('reconnecting');
     });
-    transports.on('track', (received) => this.emit('track', received));
+    transports.on('track', (received) => {
+      this.room.received(received.info); // TrackPublished may come after the offer
+      this.emit('track', received);
+    });
     transports.on('untrack', (received) => this.emit('untrack', received));
     transports.on('error', (error) => this.emit('error', { code: 'media', message: String(error?.message ?? error) }));
     transports.on('state', (state) => this.emit('media', state));
@@ -336,13 +339,13 @@ export class Call extends Emitter {
       this.#joining = null;
     }
     if (this.state === 'ended') return;
+    this.#setState('ended'); // first: closing below comes back here
     clearInterval(this.#statsTimer);
     clearTimeout(this.#retryTimer);
     this.firstFrame.close();
     this.receive.close();
     this.signaling.leave();
     this.transports.close();
-    this.#setState('ended');
     this.emit('ended', { code, message });
   }
 

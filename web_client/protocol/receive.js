@@ -40,7 +40,7 @@ export class ReceivePlan {
     this.#timer = undefined;
     const tracks = [...this.#wanted.values()].slice(0, MAX_TRACKS);
     const text = JSON.stringify(tracks);
-    if (text !== this.#sent && this.send({ tracks })) this.#sent = text;
+    if (tracks.length && text !== this.#sent && this.send({ tracks })) this.#sent = text;
   }
 
   /** A new connection knows nothing: send all again. */

@@ -81,6 +81,12 @@ export class Room {
     return true;
   }
 
+  /** A track that came by SDP before it was announced. @param {import('./messages.d.ts').TrackInfo} track */
+  received(track) {
+    const { userId } = track;
+    if (userId && !this.tracks.has(track.trackId)) this.tracks.set(track.trackId, { ...track, userId });
+  }
+
   /** @param {string} userId @param {import('./messages.d.ts').Source} source @returns {RoomTrack | undefined} */
   trackOf(userId, source) {
     for (const track of this.tracks.values()) if (track.userId === userId && track.source === source) return track;

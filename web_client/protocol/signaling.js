@@ -140,7 +140,7 @@ export class Signaling extends Emitter {
 
   /** Forgets the current socket without closing it. @returns {WebSocket | null} */
   #detach() {
-    clearTimeout(this.#deadTimer);
+    this.#alive();
     clearInterval(this.#keepAliveTimer);
     const socket = this.#socket;
     this.#socket = null;
@@ -218,7 +218,7 @@ export class Signaling extends Emitter {
       if (message.seq <= this.lastSeq) return;
       this.lastSeq = message.seq;
     }
-    if (message.type === 'KeepAliveAck') clearTimeout(this.#deadTimer);
+    if (message.type === 'KeepAliveAck') this.#alive();
     else if (message.type === 'Moving') this.#move(message.payload);
     this.emit('message', message);
   }
@@ -250,18 +250,22 @@ export class Signaling extends Emitter {
 
   /** @param {{participantId: string, resumeSecret: string, generation: string}} payload @param {number} windowMs */
   #connected({ participantId, resumeSecret, generation }, windowMs) {
-    clearTimeout(this.#deadTimer);
+    this.#alive();
     this.#session = { participantId, resumeSecret, generation, windowMs };
     this.#backoff.reset();
     this.#setState('connected');
     this.#keepAliveTimer = setInterval(() => this.#probe(), this.#keepAliveMs);
   }
 
+  #alive() {
+    clearTimeout(this.#deadTimer);
+    this.#deadTimer = undefined;
+  }
+
   #probe() {
     const socket = this.#socket;
     if (!socket || !this.send('KeepAlive', {})) return;
-    clearTimeout(this.#deadTimer);
-    this.#deadTimer = setTimeout(() => this.#giveUp(socket), ACK_TIMEOUT_MS);
+    this.#deadTimer ??= setTimeout(() => this.#giveUp(socket), ACK_TIMEOUT_MS);
   }
 
   /** The server drains: come back through another one, spread over time. @param {{retryInMs: number, spreadMs: number}} payload */

@@ -198,7 +198,7 @@ class CallScreen {
       ({ isHandRaised, userId }) => isHandRaised && userId !== this.call.userId,
     );
     const people = this.buttons.get('people');
-    if (people) setText(people.caption, `People ${this.call.room.people.size}`);
+    people?.count(this.call.room.people.size);
     people?.element.classList.toggle('has-hands', hands.length > 0);
     this.stage.update();
   }

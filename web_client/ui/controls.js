@@ -16,6 +16,7 @@ import { el, icon, setAttribute, setIcon, setText } from './dom.js';
  * @property {() => void} act
  * @property {boolean} [isAlert] off is drawn as a warning (microphone, camera)
  * @property {() => boolean} [isShown]
+ * @property {string} [countWord] what the number on it counts
  * @property {string} [testid] where it is not `control-<id>`
  */
 
@@ -34,8 +35,10 @@ export class ControlButton {
         'aria-keyshortcuts': control.key,
         onclick: () => control.act(),
       },
-      el('span', { class: 'face' }, icon(control.icons[0]), this.badge),
+      el('span', { class: 'face' }, icon(control.icons[0])),
       this.caption,
+      ' ', // so that caption and number are read as two words
+      this.badge,
     );
     this.update();
   }
@@ -46,8 +49,9 @@ export class ControlButton {
     const index = isOn ? 0 : 1;
     element.hidden = control.isShown ? !control.isShown() : false;
     setIcon(element, control.icons[index]);
-    const unread = this.badge.hidden ? '' : `, ${this.badge.textContent} unread`;
-    setAttribute(element, 'aria-label', control.labels[index] + unread);
+    const { countWord = '' } = control;
+    const counted = this.badge.hidden ? '' : `, ${this.badge.textContent} ${countWord}`;
+    setAttribute(element, 'aria-label', control.labels[index] + counted);
     setAttribute(
       element,
       'data-tip',
@@ -62,7 +66,7 @@ export class ControlButton {
   /** @param {number} count */
   count(count) {
     this.badge.hidden = count === 0;
-    setText(this.badge, count > 99 ? '99+' : String(count));
+    setText(this.badge, String(Math.min(count, 999)));
     this.update();
   }
 }

@@ -37,7 +37,14 @@ export function devicePickers(devices, prefix) {
   const bar = el('div', { class: 'level-bar' });
   const level = el(
     'div',
-    { class: 'level', role: 'meter', 'aria-label': 'Microphone level', 'aria-valuemin': 0, 'aria-valuemax': 100 },
+    {
+      class: 'level',
+      role: 'meter',
+      'aria-label': 'Microphone level',
+      'aria-valuemin': 0,
+      'aria-valuemax': 100,
+      'aria-valuenow': 0,
+    },
     bar,
   );
   pickers[0].element.append(level);

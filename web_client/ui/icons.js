@@ -70,11 +70,6 @@ export const ICONS = {
     ['rect', { width: '7', height: '7', x: '14', y: '14', rx: '1' }],
     ['rect', { width: '7', height: '7', x: '3', y: '14', rx: '1' }],
   ],
-  'gallery-vertical-end': [
-    ['path', { d: 'M7 2h10' }],
-    ['path', { d: 'M5 6h14' }],
-    ['rect', { width: '18', height: '12', x: '3', y: '10', rx: '2' }],
-  ],
   'phone-off': [
     [
       'path',
@@ -184,10 +179,6 @@ export const ICONS = {
     ],
     ['path', { d: 'M6 12h16' }],
   ],
-  lock: [
-    ['rect', { width: '18', height: '11', x: '3', y: '11', rx: '2', ry: '2' }],
-    ['path', { d: 'M7 11V7a5 5 0 0 1 10 0v4' }],
-  ],
   link: [
     ['path', { d: 'M10 13a5 5 0 0 0 7.54.54l3-3a5 5 0 0 0-7.07-7.07l-1.72 1.71' }],
     ['path', { d: 'M14 11a5 5 0 0 0-7.54-.54l-3 3a5 5 0 0 0 7.07 7.07l1.71-1.71' }],
@@ -195,20 +186,6 @@ export const ICONS = {
   'circle-stop': [
     ['circle', { cx: '12', cy: '12', r: '10' }],
     ['rect', { x: '9', y: '9', width: '6', height: '6', rx: '1' }],
-  ],
-  'log-out': [
-    ['path', { d: 'm16 17 5-5-5-5' }],
-    ['path', { d: 'M21 12H9' }],
-    ['path', { d: 'M9 21H5a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2h4' }],
-  ],
-  'signal-low': [
-    ['path', { d: 'M2 20h.01' }],
-    ['path', { d: 'M7 20v-4' }],
-  ],
-  'signal-medium': [
-    ['path', { d: 'M2 20h.01' }],
-    ['path', { d: 'M7 20v-4' }],
-    ['path', { d: 'M12 20v-8' }],
   ],
   clock: [
     ['circle', { cx: '12', cy: '12', r: '10' }],
@@ -224,19 +201,6 @@ export const ICONS = {
     ['path', { d: 'M21 3v5h-5' }],
     ['path', { d: 'M21 12a9 9 0 0 1-9 9 9.75 9.75 0 0 1-6.74-2.74L3 16' }],
     ['path', { d: 'M8 16H3v5' }],
-  ],
-  'arrow-left': [
-    ['path', { d: 'm12 19-7-7 7-7' }],
-    ['path', { d: 'M19 12H5' }],
-  ],
-  'shield-check': [
-    [
-      'path',
-      {
-        d: 'M20 13c0 5-3.5 7.5-7.66 8.95a1 1 0 0 1-.67-.01C7.5 20.5 4 18 4 13V6a1 1 0 0 1 1-1c2 0 4.5-1.2 6.24-2.72a1.17 1.17 0 0 1 1.52 0C14.51 3.81 17 5 19 5a1 1 0 0 1 1 1z',
-      },
-    ],
-    ['path', { d: 'm9 12 2 2 4-4' }],
   ],
   presentation: [
     ['path', { d: 'M2 3h20' }],

@@ -57,12 +57,13 @@ export function pageSize(width, height) {
  * @param {number} count tiles of the strip
  * @param {{width: number, height: number}} stage
  * @param {number} gap
+ * @param {number} [reserved] kept free at the end of the strip, for the pager
  * @returns {{focus: Rect, strip: Rect[], fits: number}} `fits` tells how many of the strip are in sight
  */
-export function focusRects(count, { width, height }, gap) {
+export function focusRects(count, { width, height }, gap, reserved = 0) {
   if (!count) return { focus: { x: 0, y: 0, width, height }, strip: [], fits: 0 };
   const isWide = width > height * 1.2;
-  const along = isWide ? height : width;
+  const along = isWide ? height - reserved : width;
   const across = isWide ? Math.min(240, Math.max(132, width * 0.18)) : Math.min(132, Math.max(84, height * 0.18));
   const step = isWide ? across / WIDEST : across * (width < 600 ? 1 : WIDEST);
   const fits = Math.max(1, Math.min(count, Math.floor((along + gap) / (step + gap))));

@@ -29,6 +29,7 @@ export class Toasts {
 
   /** @param {string} text @param {{code?: string, iconName?: string, action?: {label: string, run: () => void}}} [options] */
   show(text, { code = 'info', iconName = 'info', action } = {}) {
+    for (const older of this.element.querySelectorAll(`[data-code="${code}"]`)) older.remove();
     const close = () => toast.remove();
     const toast = el(
       'div',

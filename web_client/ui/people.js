@@ -26,18 +26,21 @@ class Row {
     this.note = el('small', {});
     this.hand = el('span', { class: 'mark hand' }, icon('hand'));
     this.microphone = el('span', { class: 'mark' }, icon('mic'));
-    this.mute = iconButton('mic-off', 'Mute', { testid: 'person-mute', onclick: () => call.moderate('mute', userId) });
+    this.mute = iconButton('mic', 'Mute', { testid: 'person-mute', onclick: () => call.moderate('mute', userId) });
     this.remove = iconButton('user-x', 'Remove', {
       testid: 'person-remove',
       onclick: () => this.#remove(call, userId),
     });
+    this.more = iconButton('ellipsis-vertical', 'Role', { testid: 'person-more', 'aria-expanded': 'false' });
+    this.more.addEventListener('click', () => this.#expand());
     this.role = el(
       'select',
       { testid: 'person-role' },
       ...ROLES.map(([value, label]) => el('option', { value }, label)),
     );
     this.role.addEventListener('change', () => call.moderate('role', userId, /** @type {Role} */ (this.role.value)));
-    this.tools = el('div', { class: 'tools' }, this.role, this.mute, this.remove);
+    this.tools = el('div', { class: 'tools' }, this.mute, this.remove, this.more);
+    this.roleRow = el('div', { class: 'role-row', hidden: true }, 'Role', this.role);
     this.element = el(
       'li',
       { class: 'person', testid: 'person', dataset: { userId } },
@@ -46,7 +49,13 @@ class Row {
       this.hand,
       this.microphone,
       this.tools,
+      this.roleRow,
     );
+  }
+
+  #expand() {
+    this.roleRow.hidden = !this.roleRow.hidden;
+    this.more.setAttribute('aria-expanded', String(!this.roleRow.hidden));
   }
 
   /** @param {Call} call @param {string} userId */
@@ -79,12 +88,17 @@ class Row {
     setAttribute(this.element, 'data-muted', String(isMuted));
     setAttribute(this.element, 'data-hand', String(isHandRaised));
     setAttribute(this.element, 'data-role', role);
-    this.tools.hidden = !isModerator || isSelf;
+    const isManaged = isModerator && !isSelf;
+    this.tools.hidden = !isManaged;
+    this.microphone.hidden = isManaged; // the mute button shows the same there
+    if (!isManaged) this.roleRow.hidden = true;
     this.mute.disabled = isMuted;
+    setIcon(this.mute, isMuted ? 'mic-off' : 'mic');
     if (document.activeElement !== this.role) this.role.value = role;
     for (const [button, label] of /** @type {const} */ ([
       [this.mute, `Mute ${displayName}`],
       [this.remove, `Remove ${displayName}`],
+      [this.more, `Role of ${displayName}`],
     ])) {
       setAttribute(button, 'aria-label', label);
     }
@@ -99,7 +113,7 @@ export class PeoplePanel {
   /** @param {Call} call @param {{onclose: () => void, oninvite: () => void}} handlers */
   constructor(call, { onclose, oninvite }) {
     this.call = call;
-    this.title = el('h2', {}, 'People');
+    this.title = el('h2', { tabindex: -1 }, 'People');
     this.list = el('ul', { class: 'people-list', 'aria-label': 'People in the call', tabindex: 0 });
     this.search = el('input', {
       type: 'search',
@@ -179,6 +193,6 @@ export class PeoplePanel {
   show(isOpen) {
     this.element.hidden = !isOpen;
     this.#draw();
-    if (isOpen) this.element.querySelector('button')?.focus();
+    if (isOpen) this.title.focus();
   }
 }

@@ -98,8 +98,7 @@ class Prejoin {
       field('Your name', this.name),
       meeting.requiresPassword && !meeting.isHost && field('Password of the meeting', this.password),
       this.consent.element,
-      this.problem,
-      this.button,
+      el('div', { class: 'join-foot' }, this.problem, this.button),
     );
     form.addEventListener('submit', (event) => (event.preventDefault(), this.#submit()));
     const preview = this.#preview();

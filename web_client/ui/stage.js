@@ -17,6 +17,8 @@ import { Tile } from './tile.js';
 
 /** The large tile of the speaker layout does not change more often. */
 const HOLD_MS = 2000;
+/** Height of the pager, where there is one. */
+const PAGER = 48;
 
 export class Stage {
   /** @type {'grid' | 'speaker'} */
@@ -165,7 +167,7 @@ export class Stage {
       const rect = places.get(view.key) ?? null;
       const tile = this.#tile(view.key);
       tile.show(view);
-      tile.place(rect, view.isSelf && places.size > 1 && cameras.length === 2 && !focus);
+      tile.place(rect, view.isSelf && cameras.length === 2 && !focus);
       this.#receive(view, rect);
     }
     this.element.dataset.mode = focus ? 'focus' : 'grid';
@@ -206,17 +208,19 @@ export class Stage {
         [views[1].key, self],
       ]);
     }
-    const shown = this.#pageOf(views, pageSize(width, height));
-    const rects = gridRects(shown.length, { x: 0, y: 0, width, height }, gap);
+    const isPaged = views.length > pageSize(width, height);
+    const free = height - (isPaged ? PAGER : 0);
+    const shown = this.#pageOf(views, pageSize(width, free));
+    const rects = gridRects(shown.length, { x: 0, y: 0, width, height: free }, gap);
     return new Map(shown.map(({ key }, index) => [key, rects[index]]));
   }
 
   /** @param {TileView[]} views @param {TileView} focus @param {{width: number, height: number}} size @param {number} gap */
   #focusPlaces(views, focus, size, gap) {
     const rest = views.filter((view) => view !== focus);
-    const { fits } = focusRects(rest.length, size, gap);
-    const shown = this.#pageOf(rest, fits);
-    const rects = focusRects(shown.length, size, gap);
+    const reserved = focusRects(rest.length, size, gap).fits < rest.length ? PAGER : 0;
+    const shown = this.#pageOf(rest, focusRects(rest.length, size, gap, reserved).fits);
+    const rects = focusRects(shown.length, size, gap, reserved);
     const places = new Map(shown.map(({ key }, index) => [key, rects.strip[index]]));
     return places.set(focus.key, rects.focus);
   }

@@ -23,10 +23,11 @@ import { hue, initials } from './texts.js';
  * @property {MediaStreamTrack | null} media
  */
 
+/** How many of three bars are lit, and the words. */
 const QUALITY = /** @type {Record<string, [string, string]>} */ ({
-  good: ['signal-medium', 'Fair connection'],
-  poor: ['signal-low', 'Poor connection'],
-  lost: ['wifi-off', 'Connection lost'],
+  good: ['2', 'Fair connection'],
+  poor: ['1', 'Poor connection'],
+  lost: ['0', 'Connection lost'],
 });
 
 /** @param {TileView} view @returns {string} what a screen reader says */
@@ -51,7 +52,7 @@ export class Tile {
     this.avatar = el('div', { class: 'avatar', 'aria-hidden': 'true' });
     this.muted = el('span', { class: 'mark muted' }, icon('mic-off'));
     this.hand = el('span', { class: 'mark hand' }, icon('hand'));
-    this.quality = el('span', { class: 'mark quality' }, icon('signal-low'));
+    this.quality = el('span', { class: 'mark quality' }, el('i'), el('i'), el('i'));
     this.name = el('span', { class: 'name', dir: 'auto' });
     this.pin = iconButton('pin', 'Pin', { class: 'pin', testid: 'tile-pin', onclick: () => onpin(key) });
     this.element = el(
@@ -90,10 +91,9 @@ export class Tile {
 
   /** @param {TileView} view */
   #showQuality({ quality }) {
-    const [name, label] = QUALITY[quality] ?? [];
-    this.quality.hidden = !name;
-    if (!name) return;
-    setIcon(this.quality, name);
+    const [bars, label] = QUALITY[quality] ?? [];
+    this.quality.hidden = !bars;
+    setAttribute(this.quality, 'data-bars', bars ?? null);
     setAttribute(this.quality, 'title', label ?? null);
   }
 
