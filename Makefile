@@ -11,6 +11,7 @@ PYTHON ?= python3
 BICEP ?= bicep
 VENV := .venv
 PY := $(VENV)/bin/python
+RUNNER := local.runner
 # Further arguments for pytest, for example: make test TESTS="tests/unit -k token"
 TESTS ?= tests
 
@@ -25,7 +26,7 @@ help: ## List the targets
 	@echo "  make run honours PORT (8080), HOST (127.0.0.1), TLS=1, DATA_DIR (.data) and PUBLIC_IP."
 
 run: environment-run ## Start the system and print the address to open
-	@exec $(PY) -m local.runner
+	@exec $(PY) -m $(RUNNER) --with-parent
 
 test: environment-dev node-modules ## Run every test (TESTS="tests/unit" runs some)
 	@tools/test_programs.sh

@@ -27,7 +27,8 @@ class Patience:
     tries: int = 5
     pause_s: float = 0.5
     longest_pause_s: float = 8
-    stop_s: float = 5
+    drain_s: float = 1
+    stop_s: float = 4
     errors_per_minute: int = 5
 
 
@@ -81,13 +82,15 @@ class Supervisor:
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
 
     async def _end(self, children: list[Child], hurry: asyncio.Event) -> None:
-        for child in children:
-            child.signal(signal.SIGTERM)
-        if not children:
-            return
+        """SIGTERM, again for those that drain (there is nowhere to move a room to), at last SIGKILL."""
         ending = asyncio.create_task(_all_ended(children))
         hurrying = asyncio.create_task(_set(hurry))
-        await asyncio.wait([ending, hurrying], timeout=self._patience.stop_s, return_when=asyncio.FIRST_COMPLETED)
+        for pause_s in (self._patience.drain_s, self._patience.stop_s):
+            for child in children:
+                child.signal(signal.SIGTERM)
+            await asyncio.wait([ending, hurrying], timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+            if ending.done() or hurry.is_set():
+                break
         hurrying.cancel()
         for child in children:
             if child.returncode is None:

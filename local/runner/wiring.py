@@ -1,5 +1,6 @@
 """Reads what the person asked for (PORT, HOST, TLS, DATA_DIR, PUBLIC_IP), plans the processes and runs them."""
 
+import argparse
 import asyncio
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from conference.settings import Settings
 from local.edge.addresses import lan_address
-from local.runner import machine
+from local.runner import machine, parent
 from local.runner.machine import NotPossible
 from local.runner.specs import TENANT_VARIABLE, Ports, Site, Spec, bracketed, environment, processes
 from local.runner.supervisor import StartFailed, Supervisor
@@ -76,12 +77,27 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-async def run(given: Mapping[str, str]) -> int:
-    """Runs the system until it is told to stop. Gives the exit code."""
+async def run(given: Mapping[str, str], *, with_parent: bool = False) -> int:
+    """Runs the system until it is told to stop, or its parent is. Gives the exit code."""
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
+    watching = asyncio.create_task(_stop_with_parent(stop)) if with_parent else None
+    try:
+        return await _run(given, stop, hurry)
+    finally:
+        if watching is not None:
+            watching.cancel()
+
+
+async def _stop_with_parent(stop: asyncio.Event) -> None:
+    parent.end_with_parent()
+    await parent.interrupted()
+    stop.set()
+
+
+async def _run(given: Mapping[str, str], stop: asyncio.Event, hurry: asyncio.Event) -> int:
     try:
         asked = wish(given)
         port = machine.claim_port(asked.host, asked.port)
@@ -130,4 +146,7 @@ async def _until_stopped(supervisor: Supervisor, site: Site, stop: asyncio.Event
 
 def main() -> int:
     """The runner. Gives the exit code."""
-    return asyncio.run(run(dict(os.environ)))
+    parser = argparse.ArgumentParser(prog="python -m local.runner", description="The whole system on one machine.")
+    parser.add_argument("--with-parent", action="store_true", help="end when the process that started this one ends")
+    arguments = parser.parse_args()
+    return asyncio.run(run(dict(os.environ), with_parent=arguments.with_parent))

@@ -23,7 +23,7 @@ from tests.support.system import ROOT, free_port
 pytestmark = pytest.mark.interop
 
 DEADLINE_S = 20
-PATIENCE = Patience(ready_s=10, pause_s=0.01, longest_pause_s=0.05, stop_s=0.5)
+PATIENCE = Patience(ready_s=10, pause_s=0.01, longest_pause_s=0.05, drain_s=0.2, stop_s=0.3)
 
 
 def server(name: str, *after: str, stops: int = 0) -> Spec:
@@ -138,6 +138,14 @@ async def test_the_end_is_in_order_and_a_stubborn_process_is_killed(stage: Stage
     await supervisor.stop(asyncio.Event())
     assert supervisor.pids == {}
     assert_gone(pids)
+
+
+async def test_a_process_that_drains_is_told_twice_and_ends_by_itself(stage: Stage) -> None:
+    plain = server("draining")
+    supervisor = stage.supervisor(Spec("draining", plain.argv, plain.ready, environment={**os.environ, "DRAINS": "1"}))
+    await supervisor.start()
+    await supervisor.stop(asyncio.Event())
+    assert "ended by itself" in (stage.logs / "draining.log").read_text()
 
 
 def test_a_taken_port_is_named_with_a_way_out() -> None:
@@ -265,3 +273,18 @@ def test_a_taken_port_is_said_before_anything_is_started(tmp_path: Path) -> None
                 read_until(process, f"Parley cannot start. Port {port} is taken")
                 assert process.wait(DEADLINE_S) == 1
                 assert not (tmp_path / host).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_make_that_is_told_to_end_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    """The signal goes to make alone, as from another program; Ctrl-C goes to both."""
+    environment = {**os.environ, "PORT": str(free_port()), "DATA_DIR": str(tmp_path)}
+    command = ["make", "run", "RUNNER=tests.support.small_system"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        read_until(process, "Parley is ready")
+        (runner,) = children_of(process)
+        below = [int(pid) for pid in Path(f"/proc/{runner}/task/{runner}/children").read_text().split()]
+        assert len(below) == 2
+        process.send_signal(number)
+        process.wait(DEADLINE_S)
+        assert_gone([runner, *below])

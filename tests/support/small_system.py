@@ -1,7 +1,6 @@
 """`python -m tests.support.small_system`: the runner with two small processes in place of the system's own.
 
-Each answers 200 on its port. "first" also starts a child of its own and ignores SIGTERM when STUBBORN is set, so that
-tests can see that nothing is left behind. The process ids are printed as `<name> <pid>`.
+Each answers 200 on its port. With STUBBORN set they ignore SIGTERM, with DRAINS they end at the second one.
 """
 
 import sys
@@ -12,9 +11,14 @@ from local.runner.specs import Site, Spec
 from local.runner.wiring import Wish
 
 SERVER = """
-import http.server, os, signal, subprocess, sys
+import http.server, os, signal, sys
 if os.environ.get("STUBBORN"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.environ.get("DRAINS"):
+    def end(*args):
+        print("ended by itself", flush=True)
+        os._exit(0)
+    signal.signal(signal.SIGTERM, lambda *args: signal.signal(signal.SIGTERM, end))
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
