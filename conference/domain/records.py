@@ -38,8 +38,8 @@ class Recording(Redacted):
     manifest: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+@dataclass(frozen=True, slots=True, repr=False)
+class Segment(Redacted):
     """A piece of the transcript; times in seconds of the recording clock. A final one never changes."""
 
     id: str
@@ -54,13 +54,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class ActionItem:
-    text: str
-    owner: str | None
+    text: str = field(repr=False)
+    owner: str | None = field(repr=False)
     segment_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MeetingMetadata:
+@dataclass(frozen=True, slots=True, repr=False)
+class MeetingMetadata(Redacted):
     """What was made of the transcript. Each item cites segments that exist."""
 
     meeting_id: MeetingId
@@ -112,8 +112,8 @@ class EventType(StrEnum):
     SUMMARY_READY = "SummaryReady"
 
 
-@dataclass(frozen=True, slots=True)
-class DomainEvent:
+@dataclass(frozen=True, slots=True, repr=False)
+class DomainEvent(Redacted):
     """What happened in a room; `seq` numbers the room's events from 1. Payload values are JSON, opaque ids only."""
 
     id: EventId

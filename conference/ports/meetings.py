@@ -20,7 +20,7 @@ from conference.domain.consent import (
     required_grants,
 )
 from conference.domain.errors import Refused
-from conference.domain.ids import ConsentId, EventId, MeetingId, ParticipantId, SessionId, UserId
+from conference.domain.ids import ConsentId, EventId, MeetingId, ParticipantId, Redacted, SessionId, UserId
 from conference.domain.meetings import Meeting, MeetingSettings, Participant, Role, Session
 
 
@@ -32,8 +32,8 @@ class Page:
     next_cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class NewConsent:
+@dataclass(frozen=True, slots=True, repr=False)
+class NewConsent(Redacted):
     """A decision to append. `participant_id` is filled by the store where the user is live in the meeting."""
 
     id: ConsentId
@@ -69,8 +69,8 @@ class NewConsent:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class JoinRequest:
+@dataclass(frozen=True, slots=True, repr=False)
+class JoinRequest(Redacted):
     """A request for a place. `session_id` is used where the meeting has no open session yet.
 
     `require_consent` False reserves the host's place at POST /rooms before any decision; `early_s` is the join window.

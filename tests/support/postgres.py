@@ -29,7 +29,7 @@ _OPTIONS: Final = {
     "full_page_writes": "off",
     "max_connections": "60",
     "shared_buffers": "32MB",
-    "log_min_messages": "fatal",
+    "log_min_messages": "panic",
 }
 
 
@@ -85,7 +85,7 @@ class PostgresServer:
             time.sleep(0.05)  # a poll of the condition, under the deadline above
 
     def _answers(self) -> bool:
-        ask = [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        ask = [str(self._binaries / "pg_isready"), "-q", "-U", "parley", "-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run(ask, check=False, timeout=START_DEADLINE_S).returncode == 0
 
     def stop(self) -> None:
