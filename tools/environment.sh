@@ -29,7 +29,7 @@ command -v "$python" >/dev/null || fail "Python 3.11 or later is needed, and the
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
   fail "Python 3.11 or later is needed; $python is $("$python" -V 2>&1). Set PYTHON=python3.12, for example."
 
-if ! [ -x "$venv/bin/python" ]; then
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
   if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     package="python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -41,7 +41,7 @@ if ! [ -x "$venv/bin/python" ]; then
     fi
   fi
   echo "Creating the Python environment in $venv"
-  "$python" -m venv "$venv"
+  "$python" -m venv --clear "$venv"
 fi
 
 echo "Installing the packages of requirements/$kind.txt (once; this takes a minute or two)"

@@ -74,5 +74,5 @@ async def serve(chosen: Settings) -> None:
 
 def main() -> None:
     """The process: logs, then serves until SIGINT or SIGTERM."""
-    telemetry.configure("edge", settings())
+    telemetry.configure("parley-edge", settings())
     uvloop.run(serve(settings()))

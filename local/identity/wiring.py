@@ -50,7 +50,7 @@ def _cli_secret(chosen: Settings) -> str:
 
 def main() -> None:
     """The process: logs, then serves until SIGINT or SIGTERM."""
-    telemetry.configure("identity", settings())
+    telemetry.configure("parley-identity", settings())
     web.run_app(
         build(settings()).application(),
         host="127.0.0.1",
