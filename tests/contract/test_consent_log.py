@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import timedelta, timezone
 
 import pytest
 import sqlalchemy as sa
@@ -197,7 +197,9 @@ async def test_a_room_that_asks_nothing_has_no_consent_version(store: MeetingSto
 
 
 async def test_the_chain_survives_another_time_zone(store: MeetingStore, meeting: Meeting, clock: ManualClock) -> None:
-    from_afar = replace(a_consent(meeting, user(1), clock.now()), now=clock.now().astimezone())
+    from_afar = replace(
+        a_consent(meeting, user(1), clock.now()), now=clock.now().astimezone(timezone(timedelta(hours=3)))
+    )
     await store.record_consent(from_afar)
     chain = await store.consents(meeting.id)
     assert broken_link(chain) is None
