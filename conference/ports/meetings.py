@@ -7,7 +7,7 @@ transaction that also writes the domain events it causes into the outbox, and it
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from conference.domain.consent import (
@@ -54,7 +54,7 @@ class NewConsent(Redacted):
             self.consent_type,
             self.status,
             self.text_version,
-            self.now,
+            self.now.astimezone(UTC),
         )
 
     def is_of(self, stored: ConsentLog) -> bool:
