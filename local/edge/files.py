@@ -28,6 +28,7 @@ TYPES: Final = {
     ".wav": "audio/wav",
 }
 _COMPRESSED: Final = frozenset({".html", ".js", ".mjs", ".css", ".svg", ".txt", ".webmanifest", ".wasm"})
+_SPECIAL: Final = {"/": "index.html", "/favicon.ico": "icon.svg"}
 MAX_FILE: Final = 8 * 1024 * 1024
 
 
@@ -55,7 +56,7 @@ class Files:
 
     def find(self, path: str) -> File | None:
         """The file of a request path (already checked to have no dot segments), or None."""
-        name = "index.html" if path == "/" or path.startswith("/m/") else path.removeprefix("/")
+        name = "index.html" if path.startswith("/m/") else _SPECIAL.get(path) or path.removeprefix("/")
         file = Path(self._folder, *name.split("/"))
         media_type = TYPES.get(file.suffix)
         if media_type is None or name.startswith("tests/") or any(part.startswith(".") for part in name.split("/")):
