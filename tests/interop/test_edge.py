@@ -134,6 +134,13 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+@pytest.fixture(autouse=True)
+def _logs_are_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logging configuration made by another test switches off the loggers that are there."""
+    for name in ("local.edge", "local.edge.server"):
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
+
+
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     behind = Behind()
