@@ -18,7 +18,7 @@ TESTS ?= tests
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help run test check bench format lock clean environment-run environment-dev node-modules
-.PHONY: check-style check-types check-imports check-locks check-web check-rust check-bicep
+.PHONY: test-web test-python check-style check-types check-imports check-locks check-web check-rust check-bicep
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,10 +28,14 @@ help: ## List the targets
 run: environment-run ## Start the system and print the address to open
 	@exec $(PY) -m $(RUNNER) --with-parent
 
-test: environment-dev node-modules ## Run every test (TESTS="tests/unit" runs some)
+test: test-web test-python ## Run every test (TESTS="tests/unit" runs some)
+
+test-web: node-modules
+	@tools/node.sh npm test --silent
+
+test-python: environment-dev
 	@tools/test_programs.sh
 	$(PY) -m pytest -m "not bench" $(TESTS)
-	@tools/node.sh npm test --silent
 
 check: check-style check-types check-imports check-locks check-web check-rust check-bicep ## Run the static checks
 
