@@ -290,6 +290,21 @@ async def test_a_websocket_passes_with_its_subprotocol_pings_and_both_kinds_of_f
     assert request.headers["X-Forwarded-For"] == "127.0.0.1"
 
 
+async def test_a_subprotocol_that_is_not_ascii_does_no_harm(rig: Rig) -> None:
+    head = (
+        b"GET /v1/signal HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        b"Sec-WebSocket-Protocol: parley.v1, \xff\xc3\xa4\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(head)
+    async with asyncio.timeout(DEADLINE_S):
+        assert (await reader.readline()).split()[1] in (b"101", b"400")
+    writer.close()
+    async with rig.http.get(f"{rig.url}/") as response:
+        assert response.status == 200
+
+
 async def test_close_codes_pass_both_ways(rig: Rig) -> None:
     async with rig.http.ws_connect(f"{rig.url}/v1/signal") as ws:
         await ws.send_str("close")
