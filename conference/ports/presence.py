@@ -135,8 +135,7 @@ class Presence(Protocol):
 
     async def announce(self, room: RoomView, *, generation: str) -> RoomView:
         """After a loss: merges this process's participants into the room, which is made under `generation` if nobody
-        else has made it yet, and sets participantCount to HLEN. A room made so numbers on well above `room.seq`, so
-        that no event of it is taken for one seen before. Appends nothing; whoever is there already stays."""
+        else has made it yet, and sets participantCount to HLEN. Appends nothing; whoever is there already stays."""
         ...
 
     async def publish(
@@ -157,7 +156,8 @@ class Presence(Protocol):
         ...
 
     async def since(self, room_id: MeetingId, generation: str, seq: int) -> Sequence[RoomEvent] | None:
-        """Events after `seq`, in order; None where the generation is another or they are no longer there."""
+        """Events after `seq`, in order; None where the generation is another or they are no longer there. A room
+        that is made anew numbers above whatever the lost one gave; a `seq` from before its making is its beginning."""
         ...
 
     def listener(self, deliver: Callable[[RoomEvent], None]) -> "RoomListener":

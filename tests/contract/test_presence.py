@@ -103,7 +103,10 @@ async def test_a_person_who_enters_is_in_the_room_and_is_counted_as_event_one(pr
     present = person("ann", tracks=({"trackId": "t", "kind": "audio", "source": "microphone"},), grants=("ai",))
     entered = await enter(presence, present)
     assert entered.room.participants == {"ann": present}
-    assert (entered.room.generation, entered.room.seq, entered.replaced) == ("g1", 1, None)
+    assert (entered.room.generation, entered.replaced) == ("g1", None)
+    first = await presence.since(ROOM, "g1", 0)
+    assert first is not None
+    assert [(event.type, event.seq) for event in first] == [("ParticipantJoined", entered.room.seq)]
     assert await presence.view(ROOM) == entered.room
 
 
@@ -164,10 +167,10 @@ async def test_the_previous_secret_is_valid_until_the_new_one_was_used(presence:
 
 
 async def test_an_update_is_written_with_its_event_by_the_owning_connection_only(presence: Presence) -> None:
-    await enter(presence, person("ann"))
+    start = (await enter(presence, person("ann"))).room.seq
     event = await presence.update(ROOM, person("ann", state={"isMuted": True}), event=("StateChanged", '{"a":"\\n"}'))
     assert event is not None
-    assert (event.seq, event.generation) == (2, "g1")
+    assert (event.seq, event.generation) == (start + 1, "g1")
     assert await presence.update(ROOM, person("ann", "old"), event=("StateChanged", "{}")) is None
     assert await presence.update(ROOM, person("bob")) is None
     quiet = await presence.update(ROOM, person("ann", disconnected_at=NOW))
@@ -175,32 +178,32 @@ async def test_an_update_is_written_with_its_event_by_the_owning_connection_only
     view = await presence.view(ROOM)
     assert view is not None
     assert view.participants[UserId("ann")].disconnected_at == NOW
-    assert view.seq == 2
+    assert view.seq == start + 1
 
 
 async def test_only_the_owning_connection_leaves(presence: Presence) -> None:
     await enter(presence, person("ann", "c1"))
-    await enter(presence, person("ann", "c2"))
+    start = (await enter(presence, person("ann", "c2"))).room.seq
     assert await presence.leave(ROOM, UserId("ann"), connection_id="c1", left="{}") is None
     left = await presence.leave(ROOM, UserId("ann"), connection_id="c2", left='{"userId":"ann"}')
     assert left is not None
-    assert (left.type, left.seq) == ("ParticipantLeft", 3)
+    assert (left.type, left.seq) == ("ParticipantLeft", start + 1)
     view = await presence.view(ROOM)
     assert view is not None
     assert view.participants == {}
 
 
 async def test_since_tells_a_gap_from_nothing_new(presence: Presence) -> None:
-    await enter(presence, person("ann"))
-    assert await presence.since(ROOM, "g1", 1) == []
+    start = (await enter(presence, person("ann"))).room.seq
+    assert await presence.since(ROOM, "g1", start) == []
     assert await presence.since(ROOM, "other", 0) is None
     assert await presence.since(MeetingId("none"), "g1", 0) is None
     for number in range(1_200):
         await presence.publish(ROOM, "MessageReceived", str(number))
-    assert await presence.since(ROOM, "g1", 1) is None  # trimmed away
-    recent = await presence.since(ROOM, "g1", 1_101)
+    assert await presence.since(ROOM, "g1", start) is None  # trimmed away
+    recent = await presence.since(ROOM, "g1", start + 1_100)
     assert recent is not None
-    assert [event.seq for event in recent] == list(range(1_102, 1_202))
+    assert [event.seq for event in recent] == list(range(start + 1_101, start + 1_201))
 
 
 async def test_an_id_is_published_once_where_asked(presence: Presence) -> None:
@@ -211,16 +214,16 @@ async def test_an_id_is_published_once_where_asked(presence: Presence) -> None:
 
 
 async def test_every_event_after_the_position_is_delivered_once_and_in_order(presence: Presence) -> None:
-    await enter(presence, person("ann"))
+    start = (await enter(presence, person("ann"))).room.seq
     await presence.publish(ROOM, "MessageReceived", '"before"')
-    async with listening(presence, seq=1) as (_, events):
+    async with listening(presence, seq=start) as (_, events):
         expected = ['"before"'] + [f'"{n}"' for n in range(50)]
         for payload in expected[1:]:
             await presence.publish(ROOM, "MessageReceived", payload, to=UserId("ann"))
         await presence.publish(ROOM, "QualityChanged", "{}", numbered=False)
         heard = await take(events, 52)
         assert [e.payload for e in heard if e.seq] == expected
-        assert [e.seq for e in heard if e.seq] == list(range(2, 53))
+        assert [e.seq for e in heard if e.seq] == list(range(start + 1, start + 52))
         assert [(e.type, e.seq) for e in heard if not e.seq] == [("QualityChanged", 0)]
         assert heard[5].to == "ann"
 
@@ -241,7 +244,7 @@ async def test_a_lost_room_is_noticed_and_made_again_under_another_generation(di
     after = await presence.announce(before, generation="g2")
     assert (after.generation, after.sfu_node, after.sfu_region) == ("g2", "n1", "eu")
     assert after.participants == before.participants
-    assert after.seq > before.seq + 1_000  # no event of it is mistaken for an old one
+    assert after.seq > before.seq  # no event of it is mistaken for an old one
     bob = replace(before, participants={UserId("bob"): person("bob"), UserId("ann"): person("ann", "stale")})
     merged = await presence.announce(bob, generation="g3")
     assert merged.generation == "g2"
@@ -254,7 +257,7 @@ async def test_a_listener_says_when_events_are_lost_for_good_and_follows_anew(di
     await enter(presence, person("ann"))
     before = await presence.view(ROOM)
     assert before is not None
-    async with listening(presence, seq=1) as (listener, events):
+    async with listening(presence, seq=before.seq) as (listener, events):
         await presence.publish(ROOM, "MessageReceived", "1")
         await take(events, 1)
         await directory.wipe()
@@ -266,7 +269,7 @@ async def test_a_listener_says_when_events_are_lost_for_good_and_follows_anew(di
                 if any(e.type == "room.gap" for e in with_gap):
                     break
                 await asyncio.sleep(0.02)
-        listener.follow(ROOM, "g2", after.seq)
+        listener.follow(ROOM, "g2", before.seq)  # from before the room's making: all of the new room
         await presence.publish(ROOM, "MessageReceived", "3")
         heard: list[RoomEvent] = []
         async with asyncio.timeout(10):
@@ -330,22 +333,22 @@ async def test_a_frozen_server_is_unavailable_soon_and_serves_again_after_it(red
 async def test_a_listener_misses_nothing_when_its_connection_is_cut(redis_server: RedisServer) -> None:  # noqa: F811
     client = RedisClient(connect(redis_server.url))
     presence = RedisPresence(client)
-    await enter(presence, person("ann"))
-    async with listening(presence, seq=1) as (_, events):
+    start = (await enter(presence, person("ann"))).room.seq
+    async with listening(presence, seq=start) as (_, events):
         await presence.publish(ROOM, "MessageReceived", "0")
         await take(events, 1)
         for number in range(1, 20):
             await client.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
             await presence.publish(ROOM, "MessageReceived", str(number))
         heard = await take(events, 19)
-        assert [e.seq for e in heard] == list(range(3, 22))
+        assert [e.seq for e in heard] == list(range(start + 2, start + 21))
     await client.close()
 
 
 async def test_keys_of_a_room_share_a_slot_and_expire(redis_server: RedisServer) -> None:  # noqa: F811
     client = RedisClient(connect(redis_server.url))
     presence = RedisPresence(client)
-    await enter(presence, person("ann"), jti="j1")
+    entered = await enter(presence, person("ann"), jti="j1")
     await presence.deny(ROOM, ParticipantId("p-bob"), ttl_s=60)
     redis: Any = client.redis
     keys = {key async for key in redis.scan_iter()}
@@ -355,7 +358,7 @@ async def test_keys_of_a_room_share_a_slot_and_expire(redis_server: RedisServer)
         assert 0 < await redis.ttl(key) <= 120
     assert (await redis.hgetall("room:{room-1}"))["participantCount"] == "1"
     entries = await redis.xrange("room:{room-1}:events")
-    assert [entry[0] for entry in entries] == ["1-0"]
+    assert [entry[0] for entry in entries] == [f"{entered.room.seq}-0"]
     await redis.hset("room:{room-1}", "participantCount", "7")
     await presence.touch([ROOM])
     assert await redis.hget("room:{room-1}", "participantCount") == "1"

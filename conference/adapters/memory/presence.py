@@ -5,19 +5,17 @@ import hmac
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from conference.domain.errors import Refused
 from conference.domain.ids import MeetingId, NodeId, ParticipantId, UserId
 from conference.ports.presence import Entered, MediaNode, Present, RoomEvent, RoomListener, RoomView
-
-_HEAD_ROOM: Final = 1024  # as announce.lua
 
 
 @dataclass
 class _Room:
     view: RoomView
     expires: float
+    base: int = 0  # numbering begins after it
     events: deque[RoomEvent] = field(default_factory=lambda: deque(maxlen=1_000))
 
 
@@ -117,9 +115,7 @@ class MemoryPresence:
         return found
 
     async def announce(self, room: RoomView, *, generation: str) -> RoomView:
-        made = self._room(room.room_id) or self._make(
-            replace(room, generation=generation, seq=room.seq + _HEAD_ROOM, participants={})
-        )
+        made = self._room(room.room_id) or self._make(replace(room, generation=generation, participants={}))
         node, region = made.view.sfu_node or room.sfu_node, made.view.sfu_region or room.sfu_region
         people = {**room.participants, **made.view.participants}
         made.view = replace(made.view, participants=people, sfu_node=node, sfu_region=region)
@@ -153,6 +149,7 @@ class MemoryPresence:
         room = self._room(room_id)
         if room is None or room.view.generation != generation:
             return None
+        seq = max(seq, room.base)
         if seq >= room.view.seq:
             return []
         if not room.events or room.events[0].seq > seq + 1:
@@ -206,7 +203,9 @@ class MemoryPresence:
         return room
 
     def _make(self, view: RoomView) -> _Room:
-        room = self._rooms[view.room_id] = _Room(view, self._clock() + self._room_ttl_s)
+        now = self._clock()
+        base = max(int(now * 1000), view.seq + 1)  # as make_room of prelude.lua
+        room = self._rooms[view.room_id] = _Room(replace(view, seq=base), now + self._room_ttl_s, base)
         return room
 
     def _owned(self, room_id: MeetingId, user_id: UserId, connection_id: str) -> _Room | None:

@@ -1,8 +1,7 @@
 -- After a loss: each process brings its people back; the first one makes the room.
 -- ARGV[4] generation, [5] seq, [6] epoch, [7] topology, [8] isRecording, [9] sfuNode, [10] sfuRegion, then user, JSON, ...
-local HEAD_ROOM = 1024  -- more than another process can have seen of the lost room
 if redis.call('EXISTS', ROOM) == 0 then
-  make_room(ARGV[4], ARGV[5] + HEAD_ROOM, ARGV[6], ARGV[7], ARGV[8])
+  make_room(ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8])
 end
 if ARGV[9] ~= '' then
   if redis.call('HSETNX', ROOM, 'sfuNode', ARGV[9]) == 1 then

@@ -23,9 +23,14 @@ local function append(type, payload, to, id)
   return {seq, generation}
 end
 
-local function make_room(generation, seq, epoch, topology, is_recording)
+-- A room numbers from the milliseconds of its making on, so that the events of a room that was lost and made again
+-- have higher numbers than all that clients know. `floor` is the highest that the maker has seen.
+local function make_room(generation, floor, epoch, topology, is_recording)
+  local now = redis.call('TIME')
+  local seq = math.max(now[1] * 1000 + math.floor(now[2] / 1000), floor + 1)
+  seq = string.format('%d', seq)
   redis.call('DEL', PEOPLE, EVENTS)  -- left-overs of a room whose hash expired first would break the order of ids
-  redis.call('HSET', ROOM, 'generation', generation, 'seq', seq, 'epoch', epoch, 'topology', topology,
+  redis.call('HSET', ROOM, 'generation', generation, 'seq', seq, 'base', seq, 'epoch', epoch, 'topology', topology,
     'isRecording', is_recording, 'participantCount', 0)
 end
 

@@ -1,8 +1,9 @@
 -- Events after ARGV[5] of the generation ARGV[4]; false where they cannot be had.
-local seq = tonumber(ARGV[5])
 if redis.call('HGET', ROOM, 'generation') ~= ARGV[4] then
   return false
 end
+-- A position from before the room's making is its beginning.
+local seq = math.max(tonumber(ARGV[5]), tonumber(redis.call('HGET', ROOM, 'base')))
 if seq >= tonumber(redis.call('HGET', ROOM, 'seq')) then
   return {}
 end
@@ -10,4 +11,4 @@ local oldest = redis.call('XRANGE', EVENTS, '-', '+', 'COUNT', 1)[1]
 if not oldest or tonumber(string.match(oldest[1], '^%d+')) > seq + 1 then
   return false
 end
-return redis.call('XRANGE', EVENTS, '(' .. ARGV[5] .. '-0', '+')
+return redis.call('XRANGE', EVENTS, '(' .. string.format('%d', seq) .. '-0', '+')

@@ -1,0 +1,114 @@
+"""The directory was lost, wiped or frozen: what this process knows is announced again, and what waited is published.
+
+Nothing here touches a connection, except where a person has been taken over meanwhile, or where events are lost for
+good in a directory that was not lost: then the clients resume and get a snapshot.
+"""
+
+import logging
+from collections.abc import Callable
+
+from conference.domain.errors import Unavailable
+from conference.protocol import messages as m
+from conference.protocol.session import CloseCode
+from media_workers.signaling.publishing import Publisher
+from media_workers.signaling.rooms import Member, Room, Rooms
+from media_workers.signaling.services import Services
+from media_workers.signaling.views import participant, tracks
+
+_log = logging.getLogger(__name__)
+
+
+class Recovery:
+    """`taken_over` ends a seat that somebody else has now."""
+
+    def __init__(
+        self, services: Services, rooms: Rooms, publisher: Publisher, taken_over: Callable[[Member], None]
+    ) -> None:
+        self._services = services
+        self.process_id = services.process_id
+        self._rooms = rooms
+        self._publisher = publisher
+        self._taken_over = taken_over
+
+    async def check(self) -> None:
+        """After a failure: is the directory back, and does it know our rooms? Raises Unavailable."""
+        if not self._publisher.suspect:
+            return
+        await self._services.presence.ping()
+        self._publisher.suspect = False
+        try:
+            await self._services.presence.beat(self._services.process_id, ttl_s=15)
+            await self.look_at(*self._rooms)
+            for room in self._rooms:
+                await self._write_people(room)
+                await self._publisher.publish_late(room)
+        except Unavailable:
+            self._publisher.suspect = True
+            raise
+
+    async def look_at(self, *rooms: Room) -> bool:
+        """Renews the rooms' life; announces those that were lost. True where one was. Raises Unavailable."""
+        generations = await self._services.presence.touch([room.id for room in rooms])
+        lost = [room for room in rooms if generations.get(room.id) != room.generation]
+        for room in lost:
+            await self.recover(room)
+        return bool(lost)
+
+    async def recover(self, room: Room) -> None:
+        """Announces the room under a new generation, or merges into the one that another process has made. Raises
+        Unavailable."""
+        async with room.lock:
+            former, position = room.generation, room.replay.seq
+            view = await self._services.presence.announce(room.view(), generation=self._services.ids.new())
+            if view.generation == former:
+                return
+            _log.warning("room announced again", extra={"room": room.id[:8], "people": len(room.members)})
+            room.generation = view.generation
+            room.epoch, room.topology = view.epoch, view.topology
+            room.node_id, room.region = view.sfu_node, view.sfu_region
+            # Events of the new generation number from above; the listener reads them from its beginning.
+            self._rooms.follow(room, position)
+            for member in tuple(room.members.values()):
+                stored = view.participants.get(member.user_id)
+                if stored is not None and stored.connection_id != member.present.connection_id:
+                    self._taken_over(member)
+        people = [participant(member.present) for member in room.members.values()]
+        shown = [track for member in room.members.values() for track in tracks(member.present)]
+        await self._publisher.order(room, "room.announced", {"people": people, "tracks": shown})
+
+    async def _write_people(self, room: Room) -> None:
+        """What changed while the directory was away."""
+        for member in tuple(room.members.values()):
+            await self._publisher.change(member, None, lambda present: present)
+
+    async def gap(self, room: Room) -> None:
+        """The listener lost events for good."""
+        former = room.generation
+        try:
+            await self.recover(room)
+        except Unavailable:
+            self._publisher.suspect = True
+            return
+        if room.generation == former:
+            view = await self._services.presence.view(room.id)
+            if view is None:
+                return
+            room.replay.reset(view.seq)
+            self._rooms.follow(room, view.seq)
+            for member in tuple(room.members.values()):
+                if member.connection is not None:
+                    member.connection.end(CloseCode.RESUME, "events-lost")
+
+    def announced(
+        self, room: Room, generation: str, people: list[m.ParticipantJoined], shown: list[m.TrackInfo]
+    ) -> None:
+        """Another process brought its people back: whoever joined since the loss may not know them."""
+        for member in tuple(room.members.values()):
+            if member.connection is None or member.entered[0] != generation:
+                continue
+            for person in people:
+                if person.user_id != member.user_id:
+                    member.connection.tell(person)
+            for track in shown:
+                if track.user_id != member.user_id:
+                    member.connection.tell(m.TrackPublished(track=track))

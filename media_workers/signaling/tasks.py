@@ -1,0 +1,33 @@
+"""Background work of the worker: kept alive, its failures logged by type, all of it ended with the worker."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from conference.domain.errors import ParleyError
+
+_log = logging.getLogger(__name__)
+
+
+class Tasks:
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, ParleyError):
+            _log.warning("background work failed", extra={"error": type(error).__name__})
+        elif error is not None:
+            _log.error("background work failed", exc_info=error)
+
+    async def stop(self) -> None:
+        for task in tuple(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)

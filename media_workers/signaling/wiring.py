@@ -1,0 +1,103 @@
+"""Builds the signaling worker from the settings: the only module here that knows adapters and settings.
+
+Adapters connect with their first command: building touches no network.
+"""
+
+import uuid
+from collections.abc import Awaitable, Callable
+
+from conference import telemetry
+from conference.adapters.http_json import HttpJson
+from conference.adapters.jwt_tokens import JwtTokens
+from conference.adapters.public_keys import RemotePublicKeys
+from conference.adapters.redis.client import RedisClient, connect
+from conference.adapters.redis.nodes import RedisMediaNodes
+from conference.adapters.redis.presence import RedisPresence
+from conference.adapters.signing_keys import FileSigningKeys
+from conference.adapters.sql import open_database, sql_stores
+from conference.adapters.system import SystemClock, SystemIds
+from conference.adapters.turn import TurnIceServers
+from conference.domain.ids import Secret
+from conference.protocol.session import Limits
+from conference.settings import Settings
+from media_workers.signaling.handshake import origin_of
+from media_workers.signaling.metrics import Metrics
+from media_workers.signaling.services import Options, Services
+from media_workers.signaling.worker import SignalingWorker
+
+SERVICE_NAME = "parley-signaling"
+
+
+class Wiring:
+    """The worker, and how to close what it was built from."""
+
+    def __init__(self, worker: SignalingWorker, closers: tuple[Callable[[], Awaitable[None]], ...]) -> None:
+        self.worker = worker
+        self._closers = closers
+
+    async def close(self) -> None:
+        for close in self._closers:
+            await close()
+
+
+def build(chosen: Settings) -> Wiring:
+    """Raises ValueError. Call inside the event loop."""
+    telemetry.configure(SERVICE_NAME, chosen)
+    metrics, ids = Metrics(), SystemIds()
+    process_id = str(uuid.uuid4())
+    redis = RedisClient(connect(chosen.redis_url, cluster=chosen.redis_cluster), observe=metrics.observe_redis)
+    database = open_database(chosen.sql_url)
+    stores = sql_stores(database, ids)
+    services = Services(
+        process_id=process_id,
+        clock=SystemClock(),
+        ids=ids,
+        tokens=_tokens(chosen, ids),
+        presence=RedisPresence(redis, process_id=process_id, room_ttl_s=chosen.room_ttl_seconds),
+        nodes=RedisMediaNodes(redis),
+        meetings=stores.meetings,
+        users=stores.users,
+        ice_servers=_ice_servers(chosen),
+        metrics=metrics,
+        options=options_of(chosen),
+    )
+    return Wiring(SignalingWorker(services), (redis.close, database.close))
+
+
+def options_of(chosen: Settings) -> Options:
+    return Options(
+        region=chosen.region,
+        lease_s=chosen.lease_seconds,
+        resume_s=float(chosen.resume_seconds),
+        origins=frozenset(
+            (origin_of(chosen.public_url), *(item.lower().rstrip("/") for item in _listed(chosen.allowed_origins)))
+        ),
+        debug_hooks=chosen.debug_hooks and chosen.environment != "production",
+        touch_s=min(10.0, chosen.room_ttl_seconds / 3),
+        limits=Limits(
+            ping_s=chosen.ping_seconds,
+            silence_s=chosen.ping_seconds * 2 + 5,
+            messages_per_s=chosen.message_rate,
+            burst=chosen.message_burst,
+        ),
+    )
+
+
+def _tokens(chosen: Settings, ids: SystemIds) -> JwtTokens:
+    """Verifies with the API's published keys; signs service tokens for the control link with the shared set."""
+    jwks_url = chosen.jwks_url or chosen.public_url.rstrip("/") + "/.well-known/jwks.json"
+    fetch = HttpJson(ca_file=chosen.ca_file, allow_http=chosen.environment != "production")
+    signing = FileSigningKeys(chosen.keys_folder, ids)
+    return JwtTokens(issuer=chosen.public_url, keys=RemotePublicKeys(jwks_url, fetch), signing=signing)
+
+
+def _ice_servers(chosen: Settings) -> TurnIceServers:
+    secret, previous = (
+        Secret(value.get_secret_value()) if value else None
+        for value in (chosen.turn_secret, chosen.turn_secret_previous)
+    )
+    return TurnIceServers(_listed(chosen.turn_urls), secret, previous=previous)
+
+
+def _listed(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
