@@ -61,7 +61,15 @@ def participant_joined(participant: Participant, at: datetime) -> Change:
     return Change(EventType.PARTICIPANT_JOINED, at, participant.user_id, _stay(participant))
 
 
-def participant_left(participant: Participant, at: datetime, reason: str) -> Change:
+def is_told(participant: Participant, reason: str) -> bool:
+    """Whether the end of this stay is a ParticipantLeft: a place that was never taken up ends without a word, unless
+    by removal, which also revokes the token that its holder may still use."""
+    return participant.joined_at is not None or reason == LEFT_REMOVED
+
+
+def participant_left(participant: Participant, reason: str) -> Change:
+    """Of a stay that has ended."""
+    at = participant.left_at or participant.lease_until
     return Change(EventType.PARTICIPANT_LEFT, at, participant.user_id, {**_stay(participant), "reason": reason})
 
 

@@ -177,7 +177,8 @@ class MeetingStore(Protocol):
     async def remove(
         self, meeting_id: MeetingId, participant_id: ParticipantId, *, by: UserId, now: datetime
     ) -> Participant | Refused:
-        """Ends the user's stay and keeps them from joining this meeting again. Gives the stay that ended, or the one
+        """Ends the user's stay, emits ParticipantLeft (reason "removed", also for a place not yet taken up, whose token
+        it revokes) and keeps them from joining this meeting again. Gives the stay that ended, or the one
         named where none was open. Refused: not-found, forbidden (the host)."""
         ...
 

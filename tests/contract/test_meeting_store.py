@@ -390,6 +390,19 @@ async def test_a_removed_user_stays_out(stores: Stores, meeting: Meeting, clock:
     assert isinstance(await stores.meetings.join(a_join(meeting, user(2), clock.now())), Joined)
 
 
+async def test_the_removal_of_one_who_has_not_come_in_yet_is_told(
+    stores: Stores, meeting: Meeting, clock: ManualClock
+) -> None:
+    place = await seated(stores.meetings, meeting, user(1), clock.now())
+    await stores.meetings.remove(meeting.id, place.id, by=HOST, now=clock.advance(1))
+    event = (await stores.outbox.events(meeting.id))[-1]
+    assert (event.type, event.at, event.payload["participantId"]) == (
+        EventType.PARTICIPANT_LEFT,
+        clock.now(),
+        place.id,
+    )
+
+
 async def test_removal_ends_the_users_present_stay_whichever_is_named(
     store: MeetingStore, meeting: Meeting, clock: ManualClock
 ) -> None:

@@ -1,14 +1,15 @@
-"""Port `Outbox` and the relay that empties it into a queue."""
+"""Port `Outbox`, and the relay of the Functions app that empties it into a queue."""
 
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from types import SimpleNamespace
+from typing import cast
 from uuid import UUID
 
 import pytest
 
 from conference.adapters.memory.clock import ManualClock, SequenceIds
-from conference.adapters.outbox_relay import EVENTS_QUEUE, OutboxRelay
 from conference.adapters.sql import open_database, sql_stores
 from conference.domain.errors import Unavailable
 from conference.domain.ids import EventId
@@ -17,6 +18,8 @@ from conference.domain.records import DomainEvent, EventType
 from conference.ports.records import Outbox
 from conference.ports.stores import Stores
 from conference.protocol.events import decode_event
+from functions.events import QUEUE, relay
+from functions.services import Services
 from tests.support.meetings import HOST, a_consent, a_meeting, user
 
 pytestmark = pytest.mark.contract
@@ -97,16 +100,21 @@ async def test_two_relays_at_once_claim_no_event_twice(sql_url: str, clock: Manu
 # --- the relay ---
 
 
+def _services(stores: Stores, clock: ManualClock, outbox: Outbox | None = None) -> Services:
+    """What the relay uses of the app's services."""
+    used = SimpleNamespace(outbox=outbox or stores.outbox, queue=stores.queue, clock=clock)
+    return cast(Services, used)
+
+
 async def _received(stores: Stores, clock: ManualClock) -> list[DomainEvent]:
-    messages = await stores.queue.receive(EVENTS_QUEUE, now=clock.now(), limit=1_000)
+    messages = await stores.queue.receive(QUEUE, now=clock.now(), limit=1_000)
     return [decode_event(message.body) for message in messages]
 
 
 async def test_the_relay_delivers_everything_in_order_per_room(stores: Stores, clock: ManualClock) -> None:
     rooms = [await _busy_meeting(stores, clock, number) for number in (1, 2, 3)]
-    relay = OutboxRelay(stores.outbox, stores.queue, clock)
-    assert await relay.run_once() == 12
-    assert await relay.run_once() == 0
+    assert await relay(_services(stores, clock)) == 12
+    assert await relay(_services(stores, clock)) == 0
     received = await _received(stores, clock)
     for room in rooms:
         of_room = [event for event in received if event.meeting_id == room.id]
@@ -115,17 +123,9 @@ async def test_the_relay_delivers_everything_in_order_per_room(stores: Stores, c
 
 async def test_two_relays_at_once_keep_the_order_of_a_room(stores: Stores, clock: ManualClock) -> None:
     await _busy_meeting(stores, clock, decisions=10)
-    relays = [OutboxRelay(stores.outbox, stores.queue, clock) for _ in range(2)]
-    await asyncio.gather(*(relay.run_once() for relay in relays))
-    await relays[0].run_once()
+    await asyncio.gather(*(relay(_services(stores, clock)) for _ in range(2)))
+    await relay(_services(stores, clock))
     assert [event.seq for event in await _received(stores, clock)] == list(range(1, 12))
-
-
-async def test_a_run_of_the_relay_is_bounded(stores: Stores, clock: ManualClock) -> None:
-    for number in range(3):
-        await _busy_meeting(stores, clock, number, decisions=1)
-    relay = OutboxRelay(stores.outbox, stores.queue, clock)
-    assert [await relay.run_once(most=4) for _ in range(3)] == [4, 2, 0]
 
 
 class _CrashingOutbox:
@@ -146,18 +146,18 @@ class _CrashingOutbox:
 
 async def test_an_event_sent_twice_after_a_crash_is_one_message(stores: Stores, clock: ManualClock) -> None:
     meeting = await _busy_meeting(stores, clock, decisions=1)
-    relay = OutboxRelay(_CrashingOutbox(stores.outbox), stores.queue, clock)
+    services = _services(stores, clock, _CrashingOutbox(stores.outbox))
     with pytest.raises(Unavailable):
-        await relay.run_once()
-    assert await relay.run_once() == 0  # still held
+        await relay(services)
+    assert await relay(services) == 0  # still held
     clock.advance(30)
-    assert await relay.run_once() == 2
+    assert await relay(services) == 2
     assert await _received(stores, clock) == list(await stores.outbox.events(meeting.id))
 
 
 async def test_the_end_of_a_meeting_is_told_after_everything_else(stores: Stores, clock: ManualClock) -> None:
     meeting = await _busy_meeting(stores, clock)
     await stores.meetings.end(meeting.id, by=HOST, now=clock.advance(1))
-    await OutboxRelay(stores.outbox, stores.queue, clock).run_once()
+    await relay(_services(stores, clock))
     last = (await _received(stores, clock))[-1]
     assert (last.type, last.payload) == (EventType.MEETING_ENDED, {"sessionId": None, "by": HOST})

@@ -195,8 +195,8 @@ class MemoryMeetingStore:
         if participant.left_at is not None:
             return False
         room.participants[participant.id] = ended = replace(participant, left_at=at)
-        if participant.joined_at is not None:
-            self._tell(room, events.participant_left(ended, at, reason))
+        if events.is_told(ended, reason):
+            self._tell(room, events.participant_left(ended, reason))
         return True
 
     async def mark_joined(

@@ -38,13 +38,13 @@ def end_stays(
     at: datetime | sa.Column[datetime],
     reason: str,
 ) -> Sequence[Participant]:
-    """Ends the open stays of the meeting that the conditions name and tells of those that had joined.
+    """Ends the open stays of the meeting that the conditions name and tells of them.
 
     Belongs under the meeting's lock. `at` is a moment or a column of the stay itself."""
     open_stays = (participants.c.meeting_id == meeting.id, participants.c.left_at.is_(None), *conditions)
     ending = sa.update(participants).where(*open_stays).values(left_at=at).returning(participants)
     ended = sorted(map(rows.participant, connection.execute(ending)), key=lambda stay: (stay.created_at, stay.id))
-    told = [events.participant_left(stay, stay.left_at, reason) for stay in ended if stay.joined_at and stay.left_at]
+    told = (events.participant_left(stay, reason) for stay in ended if events.is_told(stay, reason))
     tell(connection, ids, meeting, *told)
     return ended
 

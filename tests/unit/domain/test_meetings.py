@@ -34,7 +34,7 @@ def test_a_meeting_is_listed_by_its_start_else_its_schedule_else_its_creation() 
 
 
 def test_a_change_becomes_a_numbered_event_and_an_audit_entry() -> None:
-    change = events.participant_left(STAY, NOW, events.LEFT_TIMEOUT)
+    change = events.participant_left(replace(STAY, left_at=NOW), events.LEFT_TIMEOUT)
     event = change.numbered(EventId("e"), MEETING.id, 7)
     assert (event.seq, event.type, event.at) == (7, EventType.PARTICIPANT_LEFT, NOW)
     assert event.payload == {
