@@ -11,10 +11,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import aiohttp
 import pytest
 
+from conference.domain.ids import TenantId
+from conference.domain.policies import user_id_of
 from local.identity.client import IdentityClient
 from tests.support.system import ROOT, System, running
 
@@ -82,17 +85,28 @@ def test_the_page_learns_an_issuer_at_the_same_origin(system: System) -> None:
     assert config["signalingUrl"] == system.url.replace("http", "ws", 1) + "/v1/signal"
 
 
-async def test_a_signed_in_person_creates_a_meeting_and_a_stranger_does_not(system: System) -> None:
+async def test_a_signed_in_person_creates_a_room_and_a_stranger_does_not(system: System) -> None:
     async with aiohttp.ClientSession() as http:
         async with http.get(system.url + "/config.json") as response:
             issuer = (await response.json())["issuer"]
         tokens = await IdentityClient(http, issuer, system.url + "/").sign_in("blair")
-        body = {"hostId": "nobody", "settings": {}}
-        async with http.post(system.url + "/v1/rooms", json=body) as response:
-            assert response.status == 401
+        caller = user_id_of(TenantId(str(tokens.claims["tid"])), str(tokens.claims["oid"]))
         bearer = {"Authorization": f"Bearer {tokens.access_token}"}
-        async with http.post(system.url + "/v1/rooms", json=body, headers=bearer) as response:
-            assert response.status == 403, "known, but not the host that the body names"
+        answers = []
+        for host, headers in ((caller, {}), (str(UUID(int=1)), bearer), (caller, bearer)):
+            async with http.post(f"{system.url}/v1/rooms", json={"hostId": host}, headers=headers) as response:
+                answers.append(response.status)
+    assert answers == [401, 403, 201]
+
+
+async def test_signaling_is_reached_through_the_same_origin(system: System) -> None:
+    async with aiohttp.ClientSession() as http:
+        headers = {"Origin": system.url}
+        async with http.ws_connect(system.url + "/v1/signal", protocols=("parley.v1",), headers=headers) as ws:
+            assert ws.protocol == "parley.v1"
+            await ws.send_str("{not json")
+            message = await ws.receive(timeout=DEADLINE_S)
+            assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1007)
 
 
 def test_a_process_that_dies_comes_back(system: System) -> None:
