@@ -2,17 +2,41 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from conference.domain.consent import ConsentLog, ConsentNeeded, ConsentStatus, ConsentType, Grant, consent_required
 from conference.domain.meetings import Meeting, Participant, Role
 from conference.ports.tokens import IceServer
 from functions.joining import Admission, JoinWish
-from functions.schemas import Id, MeetingOut, Password, RoleIn, SettingsIn, Shape, Time, TimeIn
+from functions.schemas import (
+    EXAMPLE_ID,
+    EXAMPLE_TIME,
+    Id,
+    MeetingOut,
+    Password,
+    RoleIn,
+    SettingsIn,
+    Shape,
+    Time,
+    TimeIn,
+)
 
 
 class MeetingIn(Shape):
     """A meeting to be. Without `scheduledTime` it is open at once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "hostId": EXAMPLE_ID,
+                    "scheduledTime": EXAMPLE_TIME,
+                    "settings": {"aiEnabled": True, "isRecordingEnabled": True},
+                    "password": "correct horse",
+                }
+            ]
+        }
+    )
 
     host_id: Id
     scheduled_time: TimeIn | None = None
@@ -57,6 +81,8 @@ class MeetingPage(Shape):
 
 class JoinIn(Shape):
     """A request for a place."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"userId": EXAMPLE_ID, "password": "correct horse"}]})
 
     user_id: Id
     password: Password | None = None

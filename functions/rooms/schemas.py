@@ -2,16 +2,20 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from conference.domain.meetings import Meeting, MeetingStatus, Role
 from functions.meetings.schemas import IceServerOut
 from functions.rooms.use_cases import LiveState
-from functions.schemas import Id, Password, RoleIn, SettingsIn, SettingsOut, Shape, Time
+from functions.schemas import EXAMPLE_ID, Id, Password, RoleIn, SettingsIn, SettingsOut, Shape, Time
 
 
 class RoomIn(Shape):
     """A room that is open at once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"hostId": EXAMPLE_ID, "settings": {"maxParticipants": 10}}]}
+    )
 
     host_id: Id
     settings: SettingsIn = SettingsIn()
@@ -34,6 +38,8 @@ class RoomCreated(Shape):
 
 class RoomChange(Shape):
     """Members of `settings` that are left out keep their value."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"settings": {"isRecordingEnabled": True}}]})
 
     settings: SettingsIn
 

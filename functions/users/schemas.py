@@ -2,15 +2,19 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from conference.domain.consent import ConsentStatus, ConsentType
 from conference.domain.meetings import User
-from functions.schemas import Id, Shape, Time
+from functions.schemas import EXAMPLE_ID, Id, Shape, Time
 
 
 class ConsentIn(Shape):
     """A decision of the caller. `recording_ai` decides on both at once; `withdrawn` takes effect in a live meeting."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"meetingId": EXAMPLE_ID, "consentType": "recording_ai", "status": "accepted"}]}
+    )
 
     meeting_id: Id
     consent_type: ConsentType

@@ -65,7 +65,7 @@ class SwitchedPresence(MemoryPresence):
         super().__init__(lambda: 0.0)
         self.away = False
         self.events: list[RoomEvent] = []
-        self.denied: list[ParticipantId] = []
+        self.revoked: list[ParticipantId] = []
 
     async def publish(self, room_id: MeetingId, type: str, payload: str, **more: Any) -> RoomEvent | None:
         self._check()
@@ -76,7 +76,7 @@ class SwitchedPresence(MemoryPresence):
 
     async def deny(self, room_id: MeetingId, participant_id: ParticipantId, *, ttl_s: int) -> None:
         self._check()
-        self.denied.append(participant_id)
+        self.revoked.append(participant_id)
         await super().deny(room_id, participant_id, ttl_s=ttl_s)
 
     async def view(self, room_id: MeetingId) -> Any:
@@ -218,7 +218,7 @@ def clock() -> ManualClock:
 async def stage(clock: ManualClock) -> AsyncIterator[Stage]:
     presence = SwitchedPresence()
     provider = _Provider()
-    transport = httpx.ASGITransport(create_app(provider))  # type: ignore[arg-type]  # our own words for ASGI's types
+    transport = httpx.ASGITransport(create_app(provider))
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
         provider.stage = Stage(memory_services(clock, presence), clock, presence, client)
         yield provider.stage

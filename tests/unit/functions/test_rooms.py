@@ -109,7 +109,7 @@ async def test_a_removed_participant_is_denied_at_once_and_stays_out(stage: Any,
     removed = await ada.post(path)
     assert (removed.status_code, removed.json()["userId"]) == (200, ben.id)
     assert removed.json()["leftAt"] == "2026-01-01T12:00:00Z"
-    assert stage.presence.denied == [participant_id]
+    assert stage.presence.revoked == [participant_id]
     assert stage.orders("user.removed") == [{"userId": ben.id, "participantId": participant_id}]
     assert reason(await ben.joins(room["roomId"])) == (403, "removed")
 
