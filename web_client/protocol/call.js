@@ -170,11 +170,20 @@ export class Call extends Emitter {
     this.role = joined.role ?? this.role;
     this.#epoch = joined.epoch;
     this.room.reset(joined.snapshot);
+    if (this.role === 'viewer') this.#watchOnly();
     this.#statsTimer ??= setInterval(() => this.#report(), STATS_MS);
     this.firstFrame.watch();
     this.#online();
     this.#joining?.resolve();
     this.#joining = null;
+  }
+
+  /** A viewer sends nothing, whatever was prepared. */
+  #watchOnly() {
+    Object.assign(this.own, { isMuted: true, isVideoOn: false, isSharing: false });
+    for (const source of /** @type {const} */ (['microphone', 'camera', 'screen', 'screenAudio'])) {
+      this.transports.setTrack(source, null);
+    }
   }
 
   /** @param {import('./messages.d.ts').Resumed} resumed */
@@ -188,14 +197,23 @@ export class Call extends Emitter {
   /** The connection is up: say again what the server may have missed. */
   #online() {
     this.#setState('connected');
-    const me = this.room.people.get(this.userId);
-    if (me) this.room.change(me, this.own);
+    this.#own();
     this.#send('UpdateState', this.own);
     for (const { messageId, text } of this.chat.filter((message) => message.isPending)) {
       this.#send('SendMessage', { messageId, text });
     }
     this.receive.repeat();
     this.#roomChanged();
+  }
+
+  /** Oneself as the room has it, also where the snapshot lists the others only. */
+  #own() {
+    const { userId, participantId, displayName, role } = this;
+    if (!this.room.people.has(userId)) {
+      this.room.apply('ParticipantJoined', { userId, participantId, displayName, role, joinedAt: '' });
+    }
+    const me = this.room.people.get(userId);
+    if (me) this.room.change(me, this.own);
   }
 
   /** JoinRoom or Resume was answered by an Error. @param {{code: string, message: string, retryable?: boolean}} error */

@@ -1,7 +1,7 @@
 /**
  * Telemetry: what getStats counted since the last report, small enough to send every ten seconds.
  *
- * Counters become deltas, gauges stay as they are. Only the RTP streams and the selected candidate pair are kept; no
+ * Counters become deltas (left out where nothing changed), gauges stay as they are. Only the RTP streams and the selected candidate pair are kept; no
  * address, no device name.
  */
 
@@ -18,6 +18,9 @@ const GAUGES = /** @type {const} */ ([
 const PAIR = /** @type {const} */ (['currentRoundTripTime', 'availableOutgoingBitrate', 'availableIncomingBitrate']);
 const KEPT = new Set(['outbound-rtp', 'inbound-rtp', 'remote-inbound-rtp']);
 
+/** So many streams a direction fit into one message of a DataChannel. */
+const MAX_STREAMS = 100;
+
 /** @typedef {Record<string, any>} Entry */
 
 /** @param {Entry} entry @param {Entry} before @returns {Entry} */
@@ -26,7 +29,8 @@ function delta(entry, before) {
   const result = { type: entry.type };
   for (const key of GAUGES) if (entry[key] !== undefined) result[key] = entry[key];
   for (const key of COUNTERS) {
-    if (typeof entry[key] === 'number') result[key] = entry[key] - (before[key] ?? 0);
+    const change = typeof entry[key] === 'number' ? entry[key] - (before[key] ?? 0) : 0;
+    if (change) result[key] = change;
   }
   return result;
 }
@@ -72,7 +76,7 @@ export class StatsReporter {
       const key = `${direction}:${entry.id}`;
       const stream = delta(entry, this.#before.get(key) ?? {});
       const trackId = trackIds.get(entry.mid);
-      result.streams.push(trackId ? { ...stream, trackId } : stream);
+      if (result.streams.length < MAX_STREAMS) result.streams.push(trackId ? { ...stream, trackId } : stream);
       this.#before.set(key, entry);
     }
     return result;

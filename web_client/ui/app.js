@@ -81,7 +81,7 @@ export class App {
 
   /** To the sign-in service, and back to where we are. */
   async startSignIn() {
-    const returnTo = location.pathname;
+    const returnTo = location.pathname + location.search;
     location.assign(await this.signIn.begin({ redirectUri: `${location.origin}/`, returnTo }));
   }
 

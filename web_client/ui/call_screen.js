@@ -34,6 +34,9 @@ class CallScreen {
   #closers = [];
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #reconnecting;
+  /** What was announced last, by userId. @type {Map<string, {name: string, hand: boolean}>} */
+  #heard = new Map();
+  #wasMuted = true;
   /** @type {HTMLElement | null} who opened the panel gets the focus back */
   #opener = null;
 
@@ -51,6 +54,7 @@ class CallScreen {
     this.people = new PeoplePanel(call, { onclose: () => this.#toggle(null), oninvite: () => this.#invite() });
     this.sound = new Sound(call, app.devices, () => this.#soundBlocked());
     this.banner = el('div', { class: 'banner', role: 'status', 'aria-live': 'polite' });
+    this.spoken = el('p', { class: 'visually-hidden', 'aria-live': 'polite', testid: 'announcement' });
     this.clock = el('span', { class: 'clock' });
     this.started = Date.now();
     this.sharing = this.#sharingBar();
@@ -102,6 +106,7 @@ class CallScreen {
       'main',
       { class: 'call', testid: 'call' },
       el('h1', { class: 'visually-hidden' }, 'Call'),
+      this.spoken,
       this.banner,
       el(
         'div',
@@ -170,7 +175,8 @@ class CallScreen {
     this.#closers.push(
       listenKeys(/** @type {Map<string, () => void>} */ (keys)),
       call.on('room', update),
-      call.on('state', (state) => this.#stateChanged(state)),
+      call.on('state', () => this.#connectionChanged()),
+      call.on('media', () => this.#connectionChanged()),
       call.on('ended', (ended) => this.#ended(ended)),
       call.on('consent', (needed) => this.#askConsent(needed)),
       call.on('error', ({ code, message }) => this.#failed(code, message)),
@@ -201,6 +207,7 @@ class CallScreen {
     people?.count(this.call.room.people.size);
     people?.element.classList.toggle('has-hands', hands.length > 0);
     this.stage.update();
+    this.#announceChanges();
   }
 
   #tick() {
@@ -246,20 +253,44 @@ class CallScreen {
   }
 
   // --- what happens ---------------------------------------------------------------------------------------------------
-  /** @param {import('../protocol/call.js').CallState} state */
-  #stateChanged(state) {
-    clearTimeout(this.#reconnecting);
-    if (state === 'reconnecting') {
-      this.#reconnecting = setTimeout(() => {
+  /** Signaling or media came or went. */
+  #connectionChanged() {
+    const { publish, subscribe } = this.call.transports.state;
+    const isDown = (/** @type {string} */ state) => state === 'failed' || state === 'disconnected';
+    if (this.call.state === 'reconnecting' || isDown(publish) || isDown(subscribe)) {
+      this.#reconnecting ??= setTimeout(() => {
         const text = 'Reconnecting … You stay in the call; what you write is sent afterwards.';
-        this.banner.replaceChildren(
-          el('div', { class: 'reconnecting', testid: 'reconnecting' }, icon('wifi-off'), text),
-        );
+        const shown = el('div', { class: 'reconnecting', testid: 'reconnecting' }, icon('wifi-off'), text);
+        this.banner.replaceChildren(shown);
       }, SHOW_RECONNECTING_MS);
-    } else if (state === 'connected' && this.banner.firstChild) {
-      this.banner.replaceChildren();
-      this.app.toasts.show('You are connected again.', { code: 'reconnected', iconName: 'check' });
+      return;
     }
+    clearTimeout(this.#reconnecting);
+    this.#reconnecting = undefined;
+    if (!this.banner.querySelector('.reconnecting') || this.call.state !== 'connected') return;
+    this.banner.replaceChildren();
+    this.app.toasts.show('You are connected again.', { code: 'reconnected', iconName: 'check' });
+  }
+
+  /** Who came and went, hands and one's own microphone, for those who do not see it. */
+  #announceChanges() {
+    const { room, userId, own } = this.call;
+    const now = new Map([...room.people.values()].map((person) => [person.userId, person]));
+    const said = [];
+    for (const [id, { displayName, isHandRaised }] of now) {
+      const before = this.#heard.get(id);
+      if (id === userId) continue;
+      if (!before) said.push(`${displayName} joined.`);
+      else if (isHandRaised && !before.hand) said.push(`${displayName} raised a hand.`);
+    }
+    for (const [id, { name }] of this.#heard) if (!now.has(id)) said.push(`${name} left.`);
+    if (this.#wasMuted !== own.isMuted) said.push(own.isMuted ? 'You are muted.' : 'You are unmuted.');
+    const isFirst = this.#heard.size === 0;
+    this.#wasMuted = own.isMuted;
+    this.#heard = new Map(
+      [...now].map(([id, person]) => [id, { name: person.displayName, hand: person.isHandRaised }]),
+    );
+    if (!isFirst && said.length) this.spoken.textContent = said.slice(0, 3).join(' ');
   }
 
   /** Errors of signaling that a person should know. @param {string} code @param {string} message */

@@ -29,7 +29,7 @@ function question({ type, text, version }, decide) {
     { class: 'consent', testid: 'consent', dataset: { type } },
     el('legend', {}, TITLES[type] ?? type),
     el('p', { dir: 'auto', class: 'consent-text' }, text),
-    el('p', { class: 'hint' }, `Version ${version}. You can join either way.`),
+    el('p', { class: 'hint' }, `Version ${version}. You can be in the call either way.`),
     el(
       'div',
       { class: 'choices' },

@@ -28,6 +28,7 @@ export class Session extends Emitter {
       call.on('moderated', (moderated) => this.#moderated(moderated)),
       call.on('room', () => this.#roomChanged()),
     );
+    this.#roomChanged();
   }
 
   get canPublish() {
