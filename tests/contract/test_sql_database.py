@@ -16,7 +16,8 @@ from conference.adapters.sql.schema import is_current, upgrade
 from conference.adapters.sql.tables import metadata
 from conference.domain.errors import Unavailable
 from conference.domain.meetings import User
-from tests.support.meetings import TENANT, a_meeting, user
+from conference.ports.meetings import Joined
+from tests.support.meetings import TENANT, a_join, a_meeting, user
 from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.contract
@@ -206,3 +207,23 @@ async def test_a_deadlock_is_run_again(postgres_url: str) -> None:
     total = await database.read(lambda c: c.execute(sa.text("SELECT sum(n) FROM pair")).scalar_one())
     assert total == 4
     await database.close()
+
+
+# --- both ---
+
+
+async def test_callers_who_give_up_leave_the_room_and_the_pool_whole(database: Database, clock: ManualClock) -> None:
+    store = sql_stores(database, SequenceIds()).meetings
+    meeting = a_meeting(clock.now())
+    await store.create(meeting)
+    joins = [asyncio.create_task(store.join(a_join(meeting, user(n), clock.now()))) for n in range(1, 61)]
+    await asyncio.wait(joins[:20], return_when=asyncio.FIRST_COMPLETED)
+    for join in joins[::2]:
+        join.cancel()
+    answers = await asyncio.gather(*joins, return_exceptions=True)
+    stayed = [answer for answer in answers if isinstance(answer, Joined)]
+    assert len(stayed) >= 30
+    assert len(stayed) <= await store.live_count(meeting.id, clock.now()) <= 50
+    again = await asyncio.gather(*(store.join(a_join(meeting, user(n), clock.now())) for n in range(1, 61)))
+    assert sum(isinstance(answer, Joined) for answer in again) == 50
+    assert await store.live_count(meeting.id, clock.now()) == 50
