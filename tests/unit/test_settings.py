@@ -1,0 +1,76 @@
+"""Settings: read from the environment, wrong ones named, the rest derived."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from conference.settings import Settings
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"PARLEY_{name.upper()}", raising=False)
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+
+
+def test_one_machine_needs_no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PARLEY_DATA_DIR", str(tmp_path))
+    chosen = Settings()
+    assert chosen.sql_url.startswith("sqlite")
+    assert chosen.sql_url.endswith(str(tmp_path / "parley.db"))
+    assert chosen.keys_folder == tmp_path / "keys"
+    assert chosen.otlp_endpoint is None
+
+
+def test_a_variable_that_is_set_wins_and_an_empty_one_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_DATABASE_URL", "postgresql://parley@127.0.0.1/parley")
+    monkeypatch.setenv("PARLEY_REGION", "")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    chosen = Settings()
+    assert chosen.sql_url == "postgresql://parley@127.0.0.1/parley"
+    assert chosen.region == Settings.model_fields["region"].default
+    assert chosen.otlp_endpoint == "http://127.0.0.1:4318"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JOIN_TOKEN_SECONDS", "601"),
+        ("JOIN_TOKEN_SECONDS", "soon"),
+        ("RETENTION_DAYS", "0"),
+        ("PORT", "65536"),
+        ("ENVIRONMENT", "staging"),
+        ("LEASE_SECONDS", "1"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"PARLEY_{name}", value)
+    with pytest.raises(ValidationError, match=name.lower()):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("origin", "address"),
+    [
+        ("http://127.0.0.1:8080", "ws://127.0.0.1:8080/v1/signal"),
+        ("https://meet.example.org/", "wss://meet.example.org/v1/signal"),
+    ],
+)
+def test_the_signaling_address_follows_the_origin(monkeypatch: pytest.MonkeyPatch, origin: str, address: str) -> None:
+    monkeypatch.setenv("PARLEY_PUBLIC_URL", origin)
+    assert Settings().websocket_url == address
+    monkeypatch.setenv("PARLEY_SIGNALING_URL", "wss://signal.example.org/v1/signal")
+    assert Settings().websocket_url == "wss://signal.example.org/v1/signal"
+
+
+def test_secrets_show_in_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_TURN_SECRET", "hunter2")
+    assert "hunter2" not in repr(Settings())
+
+
+def test_every_setting_says_what_it_affects() -> None:
+    assert not [name for name, field in Settings.model_fields.items() if len(field.description or "") < 15]
