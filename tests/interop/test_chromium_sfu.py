@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
+from conference.adapters.media.sending import Sender
 from conference.protocol import control
 from conference.protocol.messages import TrackInfo
 from tests.support import browser as chromium
@@ -183,13 +185,21 @@ async def test_simulcast_layers_are_received_and_switched() -> None:
         sender = next(iter(track.senders.values()))
         for rid in ("q", "h"):
             sender.rid = rid
-            await eventually(lambda rid=rid: sender.current is not None and sender.current.rid == rid, within_s=20)
+            await eventually(partial(_takes, sender, rid), within_s=20)
             await bob.decodes(15)
             width = {"q": 160, "h": 320}[rid]
-            await eventually(lambda width=width: _has_width(bob, width), within_s=20)
+            await eventually(partial(_has_width, bob, width), within_s=20)
         video = await bob.inbound("video")
         assert video.get("framesDropped", 0) < 10
         assert video["packetsLost"] == 0
+
+
+def _takes(sender: Sender, rid: str) -> bool:
+    return sender.current is not None and sender.current.rid == rid
+
+
+def _was_offered(person: BrowserPeer, times: int) -> bool:
+    return len(person.offers) == times
 
 
 async def _has_width(person: BrowserPeer, width: int) -> bool:
@@ -241,7 +251,7 @@ async def test_a_person_comes_back_into_a_freed_section() -> None:
                 await ann.decodes(10)
                 await link.ask(control.CloseSession(participant_id=f"guest{round_number}"))
             count = 2 * (round_number + 1)
-            await eventually(lambda count=count: len(ann.offers) == count)
+            await eventually(partial(_was_offered, ann, count))
             await eventually(lambda: _is_stable(ann))
         assert {t.mid for o in ann.offers for t in o.tracks} == {"s0", "s1"}
 

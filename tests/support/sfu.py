@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import aioice.ice
@@ -99,6 +99,12 @@ async def running_sfu(**overrides: Any) -> AsyncIterator[Sfu]:
         await sfu.worker.stop()
 
 
+class Answers(Protocol):
+    """Whoever answers the offers of a subscribe transport."""
+
+    async def answer(self, offer: control.Offer) -> None: ...
+
+
 class ControlLink:
     """The signaling end of a control link. `events` keeps everything that is no reply."""
 
@@ -107,7 +113,7 @@ class ControlLink:
         self._replies: dict[str, asyncio.Future[Payload]] = {}
         self._count = 0
         self.events: list[Payload] = []
-        self.peers: dict[str, Peer] = {}
+        self.peers: dict[str, Answers] = {}
         self._reader = asyncio.create_task(self._read())
         self._tasks: set[asyncio.Task[None]] = set()
 

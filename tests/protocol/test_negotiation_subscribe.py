@@ -1,0 +1,267 @@
+"""Our offers on the subscribe transport: stable mids, reuse, one outstanding at a time."""
+
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from conference.domain.errors import ProtocolError
+from conference.protocol import sdp
+from conference.protocol.negotiation import Codec, LocalTransport
+from conference.protocol.negotiation_subscribe import (
+    MAX_SUBSCRIBE_SECTIONS,
+    OfferedTrack,
+    SubscribeOffer,
+    SubscribeOffers,
+)
+from conference.protocol.sdp import Section
+
+pytestmark = pytest.mark.protocol
+
+FINGERPRINT = ":".join(["AB"] * 32)
+LOCAL = LocalTransport("ufragufrag", "p" * 24, FINGERPRINT, (("127.0.0.1", 7882),))
+OPUS = Codec("opus", 111, 48_000, 2, (("minptime", "10"), ("useinbandfec", "1")))
+VP8 = Codec("VP8", 96, 90_000, rtx_payload_type=97)
+H264 = Codec("H264", 102, 90_000, fmtp=(("packetization-mode", "1"), ("profile-level-id", "42e01f")))
+
+
+def offers() -> SubscribeOffers:
+    numbers = count(1_000)
+    return SubscribeOffers(lambda: next(numbers), 1)
+
+
+def track(name: str, kind: str = "video", codec: Codec | None = None) -> OfferedTrack:
+    return OfferedTrack(name, kind, codec or (VP8 if kind == "video" else OPUS), "person")
+
+
+def answer_to(
+    offer: SubscribeOffer, *, refuse: frozenset[str] = frozenset(), drop: str = "", setup: str = "active"
+) -> str:
+    """What a browser would say: the same sections, receiving, with its own credentials."""
+    description = sdp.parse(offer.sdp, MAX_SUBSCRIBE_SECTIONS)
+    sections = []
+    for section in description.sections:
+        attributes = [
+            (name, value)
+            for name, value in section.attributes
+            if name in {"mid", "rtpmap", "fmtp", "rtcp-fb", "extmap", "rtcp-mux"} and drop not in (name, value)
+        ]
+        attributes.append(("inactive" if section.direction == "inactive" else "recvonly", ""))
+        attributes += [("ice-ufrag", "peer"), ("ice-pwd", "q" * 24), ("setup", "active")]
+        attributes.append(("fingerprint", f"sha-256 {FINGERPRINT}"))
+        port = 0 if section.mid in refuse else section.port
+        sections.append(Section(section.kind, port, section.protocol, section.formats, attributes))
+    return sdp.serialize(sdp.Description(Section(), sections), session_id=1, version=1)
+
+
+def settle(machine: SubscribeOffers) -> SubscribeOffer | None:
+    """Offers and answers until nothing is due; the last offer."""
+    last = None
+    while (offer := machine.next_offer(LOCAL)) is not None:
+        machine.read_answer(offer.negotiation_id, answer_to(offer))
+        last = offer
+    return last
+
+
+def test_a_first_offer_carries_the_tracks_of_the_room() -> None:
+    machine = offers()
+    machine.add(track("a", "audio"))
+    machine.add(track("v"))
+    offer = machine.next_offer(LOCAL)
+    assert offer is not None
+    assert offer.mids == {"s0": "a", "s1": "v"}
+    audio, video = sdp.parse(offer.sdp).sections
+    assert (audio.direction, audio.get("setup"), audio.get("msid")) == ("sendonly", "actpass", "person a")
+    assert video.formats == ("96", "97")
+    assert video.get("ssrc-group") == "FID 1001 1002"
+    result = machine.read_answer(1, answer_to(offer))
+    assert [(s.track_id, s.mid, s.ssrc, s.rtx_ssrc) for s in result.accepted] == [
+        ("a", "s0", 1000, None),
+        ("v", "s1", 1001, 1002),
+    ]
+    assert len(dict(result.accepted[1].extensions)) == 2
+
+
+def test_changes_wait_for_the_answer_and_go_together() -> None:
+    machine = offers()
+    machine.add(track("a"))
+    first = machine.next_offer(LOCAL)
+    machine.add(track("b"))
+    machine.add(track("c"))
+    machine.remove("a")
+    assert first is not None
+    assert machine.next_offer(LOCAL) is None
+    result = machine.read_answer(first.negotiation_id, answer_to(first))
+    assert result.accepted == (), "the track went while its offer was under way"
+    second = machine.next_offer(LOCAL)
+    assert second is not None
+    assert set(second.mids.values()) == {"b", "c"}
+    assert machine.next_offer(LOCAL) is None
+
+
+def test_a_freed_section_serves_the_next_track_of_its_kind_under_new_ssrcs() -> None:
+    machine = offers()
+    machine.add(track("a", "audio"))
+    machine.add(track("v"))
+    settle(machine)
+    machine.remove("v")
+    gone = settle(machine)
+    assert gone is not None
+    assert gone.mids == {"s0": "a"}
+    machine.add(track("w"))
+    machine.add(track("x", "audio"))
+    offer = settle(machine)
+    assert offer is not None
+    assert offer.mids == {"s0": "a", "s1": "w", "s2": "x"}
+    assert sdp.parse(offer.sdp).sections[1].get("ssrc-group") != "FID 1001 1002"
+
+
+def test_a_codec_that_is_not_answered_is_reported_and_not_sent() -> None:
+    machine = offers()
+    machine.add(track("v"))
+    machine.add(track("h", codec=H264))
+    offer = machine.next_offer(LOCAL)
+    assert offer is not None
+    result = machine.read_answer(1, answer_to(offer, drop="102 H264/90000"))
+    assert [s.track_id for s in result.accepted] == ["v"]
+    assert result.refused == ("h",)
+
+
+def test_an_answer_without_rtx_gets_none() -> None:
+    machine = offers()
+    machine.add(track("v"))
+    offer = machine.next_offer(LOCAL)
+    assert offer is not None
+    assert machine.read_answer(1, answer_to(offer, drop="97 rtx/90000")).accepted[0].rtx_ssrc is None
+
+
+def test_a_refused_section_is_never_used_again() -> None:
+    machine = offers()
+    machine.add(track("v"))
+    machine.add(track("w"))
+    offer = machine.next_offer(LOCAL)
+    assert offer is not None
+    assert machine.read_answer(1, answer_to(offer, refuse=frozenset({"s0"}))).refused == ("v",)
+    machine.add(track("x"))
+    later = settle(machine)
+    assert later is not None
+    assert later.mids == {"s1": "w", "s2": "x"}
+    assert sdp.parse(later.sdp).sections[0].port == 0
+
+
+def test_the_same_codec_has_one_payload_type_and_another_format_another() -> None:
+    machine = offers()
+    for name, fmtp in (("a", H264.fmtp), ("b", H264.fmtp), ("c", (("profile-level-id", "640032"),))):
+        machine.add(track(name, codec=Codec("H264", 120, 90_000, fmtp=fmtp)))
+    offer = machine.next_offer(LOCAL)
+    assert offer is not None
+    formats = [s.formats for s in sdp.parse(offer.sdp).sections]
+    assert formats[0] == formats[1] == ("102", "103")
+    assert not set(formats[2]) & set(formats[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda text: text.replace("a=mid:s0", "a=mid:other"), "answer-mismatch"),
+        (lambda text: text[: text.index("m=")], "answer-mismatch"),
+        (lambda text: text.replace("a=setup:active", "a=setup:passive"), "bad-setup"),
+        (lambda text: text.replace("a=fingerprint", "a=other"), "no-fingerprint"),
+        (lambda text: "nonsense", "bad-sdp"),
+    ],
+)
+def test_a_wrong_answer_is_refused_and_the_offer_still_waits(change: object, code: str) -> None:
+    machine = offers()
+    machine.add(track("v"))
+    offer = machine.next_offer(LOCAL)
+    assert offer is not None
+    assert callable(change)
+    with pytest.raises(ProtocolError) as caught:
+        machine.read_answer(1, change(answer_to(offer)))
+    assert caught.value.code == code
+    assert machine.outstanding == offer
+
+
+def test_a_stale_answer_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="stale-answer"):
+        offers().read_answer(3, "v=0")
+
+
+def test_more_tracks_than_sections_wait_for_a_free_one() -> None:
+    machine = offers()
+    for number in range(MAX_SUBSCRIBE_SECTIONS + 1):
+        machine.add(track(f"t{number}", "audio"))
+    offer = machine.next_offer(LOCAL)
+    assert offer is not None
+    assert len(offer.mids) == MAX_SUBSCRIBE_SECTIONS
+    machine.read_answer(1, answer_to(offer))
+    machine.remove("t0")
+    last = settle(machine)
+    assert last is not None
+    assert f"t{MAX_SUBSCRIBE_SECTIONS}" in last.mids.values()
+
+
+class Subscriber(RuleBasedStateMachine):
+    """Any order of joins, leaves, offers and answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.machine = offers()
+        self.present: dict[str, str] = {}
+        self.most = 0
+        self.waiting: SubscribeOffer | None = None
+        self.mids: list[str] = []
+        self.names = count()
+        self.ssrcs: dict[int, str] = {}
+
+    @rule(kind=st.sampled_from(["audio", "video"]))
+    def join(self, kind: str) -> None:
+        name = f"t{next(self.names)}"
+        self.present[name] = kind
+        self.machine.add(track(name, kind))
+        self.most = max(self.most, len(self.present))
+
+    @precondition(lambda self: self.present)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.present)))
+        del self.present[name]
+        self.machine.remove(name)
+
+    @rule()
+    def offer(self) -> None:
+        offer = self.machine.next_offer(LOCAL)
+        assert offer is None or self.waiting is None, "one outstanding offer"
+        if offer is not None:
+            mids = [s.mid for s in sdp.parse(offer.sdp, MAX_SUBSCRIBE_SECTIONS).sections]
+            assert mids[: len(self.mids)] == self.mids, "sections keep their place"
+            assert set(offer.mids.values()) == set(self.present)
+            self.mids, self.waiting = mids, offer
+
+    @precondition(lambda self: self.waiting is not None)
+    @rule()
+    def answer(self) -> None:
+        assert self.waiting is not None
+        result = self.machine.read_answer(self.waiting.negotiation_id, answer_to(self.waiting))
+        assert {s.track_id for s in result.accepted} <= set(self.present)
+        for accepted in result.accepted:
+            assert self.ssrcs.setdefault(accepted.ssrc, accepted.track_id) == accepted.track_id, "an SSRC serves once"
+        self.waiting = None
+
+    @invariant()
+    def sections_are_bounded(self) -> None:
+        assert len(self.mids) <= 4 * max(self.most, 1)
+
+
+TestSubscriber = Subscriber.TestCase
+
+
+@given(st.text(max_size=200))
+def test_any_text_as_an_answer_is_refused(text: str) -> None:
+    machine = offers()
+    machine.add(track("v"))
+    assert machine.next_offer(LOCAL) is not None
+    with pytest.raises(ProtocolError):
+        machine.read_answer(1, text)
