@@ -62,7 +62,8 @@ class PostgresServer:
     def __init__(self, binaries: Path) -> None:
         self._binaries = binaries
         self._user = _server_user()
-        self._folder = Path(tempfile.mkdtemp(prefix="parley-postgres-"))
+        # Root's own temporary folder may be closed to the user that the server runs as.
+        self._folder = Path(tempfile.mkdtemp(prefix="parley-postgres-", dir="/tmp" if self._user else None))
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
         self.port = _free_port()
