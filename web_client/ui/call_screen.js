@@ -359,13 +359,19 @@ class CallScreen {
 
   /** @param {{code: string}} ended */
   #ended({ code }) {
+    this.app.toasts.clear();
     this.app.show(endedScreen(this.app, this.call.meetingId, code));
   }
 
-  /** A read-only handle for tests, where asked for. */
+  /** A handle for tests, where asked for: to look at the call, and to break it as a network would. */
   #debug() {
     const handle = /** @type {any} */ (globalThis).parley;
-    if (handle) Object.assign(handle, { call: this.call, stats: () => rawStats(this.call) });
+    if (!handle) return;
+    const simulate = (/** @type {string} */ scenario) => {
+      if (scenario === 'signal-drop') this.call.signaling.drop();
+      else throw new RangeError(`unknown scenario ${scenario}`);
+    };
+    Object.assign(handle, { call: this.call, stats: () => rawStats(this.call), simulate });
   }
 
   close() {

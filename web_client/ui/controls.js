@@ -10,11 +10,11 @@ import { el, icon, setAttribute, setIcon, setText } from './dom.js';
  * @property {string} id
  * @property {string} [key] shortcut
  * @property {[on: string, off: string]} icons
- * @property {[on: string, off: string]} labels what a click does, when on and when off
- * @property {[on: string, off: string]} captions the words under the icon
+ * @property {[on: string, off: string]} labels the words under the icon; with `aria-pressed` they tell the state
+ * @property {[on: string, off: string]} tips what a click does
  * @property {() => boolean} [isOn] none for what is no switch
  * @property {() => void} act
- * @property {boolean} [isAlert] off is drawn as a warning (microphone, camera)
+ * @property {boolean} [isAlert] on is drawn as a warning (microphone and camera that are off)
  * @property {() => boolean} [isShown]
  * @property {string} [countWord] what the number on it counts
  * @property {string} [testid] where it is not `control-<id>`
@@ -52,15 +52,12 @@ export class ControlButton {
     const { countWord = '' } = control;
     const counted = this.badge.hidden ? '' : `, ${this.badge.textContent} ${countWord}`;
     setAttribute(element, 'aria-label', control.labels[index] + counted);
-    setAttribute(
-      element,
-      'data-tip',
-      control.key ? `${control.labels[index]} (${control.key.toUpperCase()})` : control.labels[index],
-    );
+    const tip = control.tips[index];
+    setAttribute(element, 'data-tip', control.key ? `${tip} (${control.key.toUpperCase()})` : tip);
     setAttribute(element, 'aria-pressed', control.isOn ? String(isOn) : null);
-    setText(this.caption, control.captions[index]);
+    setText(this.caption, control.labels[index]);
     element.classList.toggle('on', isOn && !control.isAlert);
-    element.classList.toggle('off', !isOn && Boolean(control.isAlert));
+    element.classList.toggle('off', isOn && Boolean(control.isAlert));
   }
 
   /** @param {number} count */

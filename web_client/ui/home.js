@@ -98,17 +98,17 @@ function newMeeting(app, list) {
   const problem = el('div', { 'aria-live': 'polite' });
   const button = el(
     'button',
-    { type: 'submit', class: 'primary large', testid: 'new-meeting' },
+    { type: 'submit', class: 'primary large', testid: 'start-meeting' },
     icon('plus'),
     'New meeting',
   );
   const form = el('form', { class: 'new-meeting' }, el('h2', {}, 'Start a meeting'), button, options.element, problem);
-  options.time.addEventListener('input', () => {
-    button.lastChild?.replaceWith(options.time.value ? 'Schedule meeting' : 'New meeting');
+  options.element.addEventListener('toggle', () => {
+    button.hidden = options.element.open; // the options have their own
   });
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
-    button.disabled = true;
+    button.disabled = options.button.disabled = true;
     problem.replaceChildren();
     try {
       const { id: hostId } = await app.me();
@@ -122,7 +122,7 @@ function newMeeting(app, list) {
         notice(code, { text: reason(code).title === reason('').title && detail ? detail : undefined }),
       );
     } finally {
-      button.disabled = false;
+      button.disabled = options.button.disabled = false;
     }
   });
   return form;
@@ -139,10 +139,15 @@ function meetingOptions() {
   });
   const recording = checkbox('Recording', false, 'Everyone is asked for consent before joining.', 'option-recording');
   const ai = checkbox('AI processing', false, 'Everyone is asked for consent before joining.', 'option-ai');
+  const button = el(
+    'button',
+    { type: 'submit', class: 'primary large', testid: 'create-meeting' },
+    'Create the meeting',
+  );
   const element = el(
     'details',
     { class: 'options' },
-    el('summary', { testid: 'meeting-options' }, 'Options'),
+    el('summary', { testid: 'new-meeting' }, 'With options'),
     field('Starts at', time, { hint: 'Leave empty to start now.' }),
     field('Password', password, { hint: 'Leave empty for none.' }),
     el(
@@ -151,13 +156,17 @@ function meetingOptions() {
       recording.element,
       ai.element,
     ),
+    button,
   );
+  time.addEventListener('input', () => {
+    button.textContent = time.value ? 'Plan the meeting' : 'Create the meeting';
+  });
   const read = () => ({
     ...(time.value ? { scheduledTime: new Date(time.value).toISOString() } : {}),
     ...(password.value ? { password: password.value } : {}),
     settings: { isRecordingEnabled: recording.input.checked, aiEnabled: ai.input.checked },
   });
-  return { element, time, read };
+  return { element, button, read };
 }
 
 /** @param {App} app @param {Meeting} meeting @param {MeetingList} list */

@@ -64,12 +64,6 @@ export const ICONS = {
     ['path', { d: 'M22 21v-2a4 4 0 0 0-3-3.87' }],
     ['circle', { cx: '9', cy: '7', r: '4' }],
   ],
-  'layout-grid': [
-    ['rect', { width: '7', height: '7', x: '3', y: '3', rx: '1' }],
-    ['rect', { width: '7', height: '7', x: '14', y: '3', rx: '1' }],
-    ['rect', { width: '7', height: '7', x: '14', y: '14', rx: '1' }],
-    ['rect', { width: '7', height: '7', x: '3', y: '14', rx: '1' }],
-  ],
   'phone-off': [
     [
       'path',

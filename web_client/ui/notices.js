@@ -44,6 +44,10 @@ export class Toasts {
     this.#expire(toast, LEAST_MS + text.length * PER_CHARACTER_MS);
   }
 
+  clear() {
+    this.element.replaceChildren();
+  }
+
   /** Goes after a while, but not under the pointer or the focus. @param {HTMLElement} toast @param {number} delayMs */
   #expire(toast, delayMs) {
     setTimeout(() => {
@@ -99,11 +103,11 @@ export function confirm({ title, text, yes }) {
     };
     const dialog = openDialog({
       title,
-      testid: 'confirm',
+      testid: 'confirm-dialog',
       body: [el('p', { dir: 'auto' }, text)],
       actions: [
-        el('button', { type: 'button', testid: 'confirm-no', onclick: () => decide(false) }, 'Cancel'),
-        el('button', { type: 'button', class: 'danger', testid: 'confirm-yes', onclick: () => decide(true) }, yes),
+        el('button', { type: 'button', testid: 'confirm-cancel', onclick: () => decide(false) }, 'Cancel'),
+        el('button', { type: 'button', class: 'danger', testid: 'confirm', onclick: () => decide(true) }, yes),
       ],
       onclose: () => resolve(answer),
     });

@@ -75,6 +75,7 @@ class Row {
     setText(this.avatar, initials(displayName));
     setText(this.name, isSelf ? `${displayName} (you)` : displayName);
     const notes = [
+      isHandRaised && 'Hand raised',
       role === 'host' && 'Host',
       role === 'viewer' && 'Viewer',
       quality === 'poor' && 'poor connection',
