@@ -1,0 +1,356 @@
+"""What every forwarding engine does, over real sockets: the suite of the port `ForwardingEngine`."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from conference.adapters.media.reference import ReferenceEngine
+from conference.ports.forwarding import (
+    AudioLevels,
+    CapBandwidth,
+    DropPairs,
+    DtlsReceived,
+    FirstForwarded,
+    ForwardingEngine,
+    IceChanged,
+    LinkReport,
+    MuteTrack,
+    PauseSender,
+    RemoveSender,
+    RemoveTrack,
+    RemoveTransport,
+    RestartIce,
+    SelectLayer,
+    SendDtls,
+)
+from conference.protocol import rtcp, stun
+from conference.protocol.rtp import RtpPacket
+from tests.support.engine import AUDIO, DELTA, KEY_FRAME, PWD, Bench, EnginePeer, bench, media
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.contract
+
+Make = Callable[[Callable[[], float]], ForwardingEngine]
+
+
+def _reference(clock: Callable[[], float]) -> ForwardingEngine:
+    return ReferenceEngine("127.0.0.1", 0, clock)
+
+
+@pytest.fixture(params=[_reference], ids=["reference"])
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    make: Make = request.param
+    async with bench(make) as made:
+        yield made
+
+
+async def call(engine: Bench) -> tuple[EnginePeer, EnginePeer]:
+    """A publisher of the video track `cam` and a subscriber that has received its key frame."""
+    ann, bob = await engine.peer("ann"), await engine.peer("bob")
+    engine.publish(ann, "cam")
+    engine.subscribe(bob, "cam")
+    ann.send_rtp(media(1))
+    await eventually(lambda: _asked(ann))
+    ann.send_rtp(media(2, payload=KEY_FRAME))
+    await eventually(lambda: bool(bob.rtp))
+    return ann, bob
+
+
+def _asked(peer: EnginePeer) -> bool:
+    return any(isinstance(packet, rtcp.KeyFrameRequest) for packet in peer.rtcp)
+
+
+async def test_a_check_is_answered_and_the_transport_connected(engine: Bench) -> None:
+    ann = await engine.peer("ann")
+    answer = stun.parse(ann.other[0])
+    assert answer.type == stun.BINDING_SUCCESS
+    assert stun.has_integrity(answer, PWD)
+    await eventually(lambda: engine.of(IceChanged) == [IceChanged("ann", "connected")])
+
+
+async def test_dtls_passes_both_ways_for_validated_pairs_only(engine: Bench) -> None:
+    ann = await engine.peer("ann")
+    stranger = engine.stranger()
+    stranger.send(b"\x16stranger")
+    ann.send(b"\x16hello")
+    await eventually(lambda: engine.of(DtlsReceived) == [DtlsReceived("ann", b"\x16hello")])
+    engine.engine.apply([SendDtls("ann", (b"\x16one", b"\x16two"))])
+    await eventually(lambda: ann.other[-2:] == [b"\x16one", b"\x16two"])
+    assert engine.engine.stats().dropped["stranger"] == 1
+
+
+async def test_forged_and_broken_checks_validate_nothing(engine: Bench) -> None:
+    ann = await engine.peer("ann")
+    stranger = engine.stranger()
+    stranger.check(ufrag=ann.ufrag, pwd="x" * 24)
+    stranger.check(ufrag="nobody")
+    stranger.send(b"\0\1\0\x50" + bytes(40))
+    stranger.send(b"\x16hello")
+    await eventually(lambda: engine.engine.stats().dropped.get("stranger") == 1)
+    assert stranger.other == []
+    assert not engine.of(DtlsReceived)
+
+
+async def test_an_address_in_use_cannot_be_claimed_by_another_transport(engine: Bench) -> None:
+    ann, bob = await engine.peer("ann"), await engine.peer("bob")
+    answered = len(ann.other)
+    ann.check(ufrag=bob.ufrag)
+    ann.send(b"\x16mine")
+    await eventually(lambda: bool(engine.of(DtlsReceived)))
+    assert engine.of(DtlsReceived) == [DtlsReceived("ann", b"\x16mine")]
+    assert len(ann.other) == answered
+
+
+async def test_media_goes_out_in_the_subscribers_terms(engine: Bench) -> None:
+    ann, bob = await call(engine)
+    for number in range(3, 20):
+        ann.send_rtp(media(number))
+    await eventually(lambda: len(bob.rtp) == 18)
+    first = bob.rtp[0]
+    assert (first.ssrc, first.payload, first.extensions[4]) == (1_002, KEY_FRAME, b"s0")
+    assert [(p.sequence - first.sequence) & 0xFFFF for p in bob.rtp] == list(range(18))
+    assert [int.from_bytes(p.extensions[3], "big") for p in bob.rtp] == list(range(1, 19))
+    assert [(p.timestamp - first.timestamp) & 0xFFFFFFFF for p in bob.rtp][-1] == 17 * 3_000
+    assert engine.of(FirstForwarded) == [FirstForwarded("bob/cam", "bob", "cam")]
+
+
+async def test_replayed_forged_and_oversize_media_is_dropped(engine: Bench) -> None:
+    ann, bob = await call(engine)
+    sealed = ann.send_rtp(media(3))
+    ann.send(sealed)
+    ann.send(sealed[:-1] + bytes([sealed[-1] ^ 1]))
+    ann.send(b"\x80" + bytes(1_600))
+    ann.send_rtp(media(4))
+    await eventually(lambda: len(bob.rtp) == 3)
+    dropped = engine.engine.stats().dropped
+    assert dropped["srtp-refused"] == 2
+    assert dropped["oversize"] == 1
+
+
+async def test_a_gap_is_asked_for_and_filled_by_rtx(engine: Bench) -> None:
+    ann, bob = await call(engine)
+    ann.send_rtp(media(4))
+    await eventually(lambda: any(isinstance(p, rtcp.Nack) for p in ann.rtcp))
+    assert next(p for p in ann.rtcp if isinstance(p, rtcp.Nack)) == rtcp.Nack(50, (3,))
+    repair = media(900, payload=(3).to_bytes(2, "big") + DELTA + b"3", ssrc=51, payload_type=97)
+    repair.timestamp = 9_000
+    ann.send_rtp(repair)
+    await eventually(lambda: len(bob.rtp) == 3)
+    assert (bob.rtp[2].sequence - bob.rtp[0].sequence, bob.rtp[2].payload) == (1, DELTA + b"3")
+
+
+async def test_the_first_packet_of_an_ssrc_may_be_rtx_padding(engine: Bench) -> None:
+    ann, bob = await engine.peer("ann"), await engine.peer("bob")
+    engine.publish(ann, "cam")
+    engine.subscribe(bob, "cam")
+    padding = RtpPacket(97, 1, 0, 51, b"", extensions={4: b"0"}, padding=200)
+    ann.send_rtp(padding)
+    ann.send_rtp(media(2, payload=KEY_FRAME))
+    await eventually(lambda: len(bob.rtp) == 1)
+
+
+async def test_a_subscribers_loss_is_resent_under_the_rtx_ssrc(engine: Bench) -> None:
+    _, bob = await call(engine)
+    lost = bob.rtp[0]
+    bob.send_rtcp(rtcp.nack(1, lost.ssrc, [lost.sequence]))
+    await eventually(lambda: len(bob.rtp) == 2)
+    again = bob.rtp[1]
+    assert (again.ssrc, again.payload_type) == (1_003, 97)
+    assert again.payload == lost.sequence.to_bytes(2, "big") + lost.payload
+    assert engine.engine.stats().retransmitted_packets == 1
+
+
+async def test_key_frame_requests_are_throttled_and_deferred(engine: Bench) -> None:
+    ann, bob = await call(engine)
+    before = len([p for p in ann.rtcp if isinstance(p, rtcp.KeyFrameRequest)])
+    started = time.monotonic()
+    for _ in range(20):
+        bob.send_rtcp(rtcp.picture_loss(1, 1_002))
+    await eventually(lambda: len([p for p in ann.rtcp if isinstance(p, rtcp.KeyFrameRequest)]) == before + 1)
+    assert time.monotonic() - started < 1.5
+    ann.send_rtp(media(3, payload=KEY_FRAME))
+    await eventually(lambda: len(bob.rtp) == 2)
+
+
+async def test_the_publisher_gets_reports_and_transport_feedback(engine: Bench) -> None:
+    ann, _ = await call(engine)
+    await eventually(lambda: any(isinstance(p, rtcp.ReceiverReport) for p in ann.rtcp))
+    report = next(p for p in ann.rtcp if isinstance(p, rtcp.ReceiverReport))
+    assert report.blocks[0].ssrc == 50
+    assert any(raw[:2] == b"\x8f\xcd" for raw in ann.raw_rtcp)
+
+
+async def test_sender_reports_are_rewritten(engine: Bench) -> None:
+    ann, bob = await call(engine)
+    ann.send_rtcp(rtcp.sender_report(rtcp.SenderReport(50, 7 << 32, 6_000, 2, 30)))
+    await eventually(lambda: any(isinstance(p, rtcp.SenderReport) for p in bob.rtcp))
+    report = next(p for p in bob.rtcp if isinstance(p, rtcp.SenderReport))
+    assert (report.ssrc, report.ntp >> 32) == (1_002, 7)
+    # The publisher's 6000 was the time stamp of packet 2, the first that was forwarded.
+    assert (report.rtp_timestamp - bob.rtp[0].timestamp) & 0xFFFFFFFF < 9_000
+
+
+async def test_muted_and_paused_media_stops_and_comes_back_without_a_hole(engine: Bench) -> None:
+    ann, bob = await call(engine)
+    for stop, go in (
+        (MuteTrack("cam", True), MuteTrack("cam", False)),
+        (PauseSender("bob/cam", True), PauseSender("bob/cam", False)),
+    ):
+        count, last = len(bob.rtp), bob.rtp[-1].sequence
+        engine.engine.apply([stop])
+        number = 10 * count
+        received = engine.engine.stats().received_packets
+        ann.send_rtp(media(number, payload=KEY_FRAME))
+        await eventually(lambda received=received: engine.engine.stats().received_packets > received)  # type: ignore[misc]
+        engine.engine.apply([go])
+        ann.send_rtp(media(number + 1))
+        ann.send_rtp(media(number + 2, payload=KEY_FRAME))
+        await eventually(lambda count=count: len(bob.rtp) == count + 1)  # type: ignore[misc]
+        assert (bob.rtp[-1].sequence - last) & 0xFFFF == 1
+
+
+async def test_layers_are_told_apart_and_switched_at_key_frames(engine: Bench) -> None:
+    ann, bob = await engine.peer("ann"), await engine.peer("bob")
+    engine.publish(ann, "cam", rids=("q", "f"))
+    engine.subscribe(bob, "cam")
+
+    def layered(number: int, rid: str, payload: bytes = DELTA) -> RtpPacket:
+        packet = media(number, payload=payload + rid.encode(), ssrc={"q": 60, "f": 61}[rid])
+        packet.extensions[10] = rid.encode()
+        return packet
+
+    ann.send_rtp(layered(1, "q", KEY_FRAME))
+    await eventually(lambda: len(bob.rtp) == 1)
+    ann.send_rtp(layered(100, "f"))
+    await eventually(lambda: rtcp.KeyFrameRequest(61) in ann.rtcp)
+    ann.send_rtp(layered(2, "q"))
+    ann.send_rtp(layered(101, "f", KEY_FRAME))
+    ann.send_rtp(layered(3, "q"))
+    await eventually(lambda: len(bob.rtp) == 3)
+    assert [p.payload[-1:] for p in bob.rtp] == [b"q", b"q", b"f"]
+    engine.engine.apply([SelectLayer("bob/cam", "q")])
+    ann.send_rtp(layered(4, "q", KEY_FRAME))
+    ann.send_rtp(layered(102, "f"))
+    await eventually(lambda: len(bob.rtp) == 4)
+    assert bob.rtp[3].payload[-1:] == b"q"
+    assert [(p.sequence - bob.rtp[0].sequence) & 0xFFFF for p in bob.rtp] == [0, 1, 2, 3]
+    assert {p.ssrc for p in bob.rtp} == {1_002}
+
+
+async def test_audio_levels_are_told_and_passed_on(engine: Bench) -> None:
+    ann, bob = await engine.peer("ann"), await engine.peer("bob")
+    engine.publish(ann, "mic", AUDIO, ssrcs=((70, None),))
+    engine.subscribe(bob, "mic", AUDIO)
+    packet = media(1, payload=b"opus", ssrc=70, payload_type=111)
+    packet.extensions[1] = bytes([0x80 | 30])
+    ann.send_rtp(packet)
+    await eventually(lambda: AudioLevels((("mic", 30),)) in engine.events)
+    assert bob.rtp[0].extensions[1] == bytes([0x80 | 30])
+
+
+async def test_links_are_reported(engine: Bench) -> None:
+    _, bob = await call(engine)
+    block = rtcp.ReportBlock(1_002, 128, 0, 0, 0, 0, 0)
+    bob.send_rtcp(rtcp.receiver_report(rtcp.ReceiverReport(1, (block,))))
+    await eventually(
+        lambda: any(
+            isinstance(e, LinkReport) and e.transport_id == "bob" and e.sent_loss == 0.5 and e.is_active
+            for e in engine.events
+        )
+    )
+
+
+async def test_a_peer_that_moved_is_followed_after_its_check(engine: Bench) -> None:
+    ann, bob = await call(engine)
+    bob.move()
+    await bob.nominate()
+    count = len(bob.rtp)
+    ann.send_rtp(media(3))
+    await eventually(lambda: len(bob.rtp) == count + 1)
+
+
+async def test_an_ice_restart_keeps_keys_and_media(engine: Bench) -> None:
+    ann, bob = await call(engine)
+    engine.engine.apply([RestartIce("bob", "another", "n" * 24)])
+    ann.send_rtp(media(3))
+    await eventually(lambda: len(bob.rtp) == 2)
+    bob.move()
+    bob.check(ufrag="another", pwd="n" * 24)
+    await eventually(lambda: len(bob.other) == 2)
+    ann.send_rtp(media(4))
+    await eventually(lambda: len(bob.rtp) == 3)
+
+
+async def test_dropped_pairs_stop_media_until_a_restart(engine: Bench) -> None:
+    ann, bob = await call(engine)
+    engine.engine.apply([DropPairs("bob")])
+    ann.send_rtp(media(3))
+    await eventually(lambda: engine.engine.stats().dropped.get("not-connected", 0) == 1)
+    bob.check()
+    engine.engine.apply([RestartIce("bob", "another", "n" * 24)])
+    bob.check(ufrag="another", pwd="n" * 24)
+    await eventually(lambda: len(bob.other) == 2)
+    ann.send_rtp(media(4))
+    await eventually(lambda: len(bob.rtp) == 2)
+
+
+async def test_a_bandwidth_cap_drops_what_is_beyond(engine: Bench) -> None:
+    ann, bob = await call(engine)
+    engine.engine.apply([CapBandwidth("bob", 50_000)])
+    for number in range(3, 30):
+        ann.send_rtp(media(number, payload=DELTA + bytes(1_000)))
+    await eventually(lambda: engine.engine.stats().dropped.get("bandwidth-cap", 0) > 20)
+    assert len(bob.rtp) < 8
+    engine.engine.apply([CapBandwidth("bob", None)])
+    count = len(bob.rtp)
+    ann.send_rtp(media(30))
+    await eventually(lambda: len(bob.rtp) == count + 1)
+
+
+async def test_removal_ends_forwarding_and_later_commands_are_ignored(engine: Bench) -> None:
+    ann, _ = await call(engine)
+    engine.engine.apply([RemoveSender("bob/cam"), RemoveSender("bob/cam"), PauseSender("bob/cam", True)])
+    assert engine.engine.stats().senders == 0
+    engine.engine.apply([RemoveTrack("cam"), MuteTrack("cam", True), RemoveTransport("ann"), RemoveTransport("ann")])
+    stats = engine.engine.stats()
+    assert (stats.transports, stats.tracks) == (1, 0)
+    ann.send(b"\x16late")
+    await eventually(lambda: engine.engine.stats().dropped.get("stranger") == 1)
+
+
+async def test_an_event_batch_is_bounded_and_in_order(engine: Bench) -> None:
+    engine.engine.on_wakeup(lambda: None)
+    ann = await engine.peer("ann")
+    for number in range(10):
+        ann.send(b"\x16%d" % number)
+    events: list[bytes] = []
+
+    def drain() -> bool:
+        batch = engine.engine.poll_events(3)
+        assert len(batch) <= 3
+        events.extend(e.datagram for e in batch if isinstance(e, DtlsReceived))
+        return len(events) == 10
+
+    await eventually(drain)
+    assert events == [b"\x16%d" % number for number in range(10)]
+
+
+@pytest.mark.parametrize("make", [_reference], ids=["reference"])
+async def test_thirty_seconds_without_consent_end_a_transport(make: Make) -> None:
+    ahead = 0.0
+
+    async with bench(lambda clock: make(lambda: clock() + ahead)) as engine:
+        ann, bob = await call(engine)
+        ahead = 10.0
+        await eventually(lambda: IceChanged("bob", "disconnected") in engine.events)
+        ann.check()
+        await eventually(lambda: engine.of(IceChanged).count(IceChanged("ann", "connected")) == 2)
+        ahead = 31.0
+        await eventually(lambda: IceChanged("bob", "failed") in engine.events)
+        assert engine.engine.stats().transports == 1
+        count = len(bob.rtp)
+        received = engine.engine.stats().received_packets
+        ann.send_rtp(media(9))
+        await eventually(lambda: engine.engine.stats().received_packets > received)
+        assert len(bob.rtp) == count
