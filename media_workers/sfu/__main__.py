@@ -6,7 +6,6 @@ import logging
 import signal
 import sys
 
-from conference.settings import settings
 from media_workers.sfu.wiring import build
 
 _logger = logging.getLogger(__name__)
@@ -14,7 +13,7 @@ _logger = logging.getLogger(__name__)
 
 async def main() -> int:
     """Runs the worker; the exit code."""
-    worker, redis = build(settings())
+    worker, redis = build()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stopped.set)

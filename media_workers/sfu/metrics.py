@@ -27,16 +27,16 @@ class _NodeCollector(Collector):
         yield GaugeMetricFamily("parley_sfu_transports", "ICE transports.", stats.transports)
         yield GaugeMetricFamily("parley_sfu_tracks", "Published tracks.", stats.tracks)
         for name, text, value in (
-            ("forwarded_bytes", "RTP bytes sent to subscribers, before SRTP.", stats.forwarded_bytes),
-            ("forwarded_packets", "RTP packets sent to subscribers.", stats.forwarded_packets),
-            ("received_bytes", "SRTP bytes received from publishers.", stats.received_bytes),
-            ("received_packets", "SRTP packets received from publishers.", stats.received_packets),
-            ("retransmitted_packets", "Packets sent again by RTX.", stats.retransmitted_packets),
-            ("data_messages", "Messages taken from data channels.", core.counters.data_messages),
-            ("data_refused", "Data channel messages that were ignored.", core.counters.data_refused),
+            ("parley_sfu_forwarded_bytes_total", "RTP bytes sent to subscribers, before SRTP.", stats.forwarded_bytes),
+            ("parley_sfu_forwarded_packets_total", "RTP packets sent to subscribers.", stats.forwarded_packets),
+            ("parley_sfu_received_bytes_total", "SRTP bytes received from publishers.", stats.received_bytes),
+            ("parley_sfu_received_packets_total", "SRTP packets received from publishers.", stats.received_packets),
+            ("parley_sfu_retransmitted_packets_total", "Packets sent again by RTX.", stats.retransmitted_packets),
+            ("parley_sfu_data_messages_total", "Messages taken from data channels.", core.counters.data_messages),
+            ("parley_sfu_data_refused_total", "Data channel messages that were ignored.", core.counters.data_refused),
         ):
-            yield CounterMetricFamily(f"parley_sfu_{name}", text, value)
-        dropped = CounterMetricFamily("parley_sfu_dropped", "Packets dropped, by reason.", labels=["reason"])
+            yield CounterMetricFamily(name, text, value)
+        dropped = CounterMetricFamily("parley_sfu_dropped_total", "Packets dropped, by reason.", labels=["reason"])
         for reason, count in sorted(stats.dropped.items()):
             dropped.add_metric([reason], count)
         yield dropped

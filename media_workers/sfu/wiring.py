@@ -16,7 +16,7 @@ from conference.adapters.public_keys import RemotePublicKeys
 from conference.adapters.redis.client import RedisClient, connect
 from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.adapters.system import SystemClock
-from conference.settings import Settings
+from conference.settings import Settings, settings
 from media_workers.sfu.core import Chance
 from media_workers.sfu.worker import Worker, WorkerConfig, WorkerPorts
 
@@ -59,28 +59,30 @@ def _control_url(settings: Settings, port: int) -> str:
     return settings.sfu_control_url or f"ws://{settings.sfu_host}:{port}/control"
 
 
-def build(settings: Settings) -> tuple[Worker, RedisClient]:
-    """The worker, and the client to close after it. Call inside the event loop."""
-    telemetry.configure("parley-sfu", settings)
-    jwks_url = settings.jwks_url or settings.public_url.rstrip("/") + "/.well-known/jwks.json"
-    fetch = HttpJson(ca_file=settings.ca_file, allow_http=settings.environment != "production")
-    redis = RedisClient(connect(settings.redis_url, cluster=settings.redis_cluster))
-    addresses = media_addresses(settings)
-    has_hooks = settings.debug_hooks and settings.environment != "production"
+def build(chosen: Settings | None = None) -> tuple[Worker, RedisClient]:
+    """The worker of these settings (default: the process's), and the client to close after it. Call inside the event
+    loop. Raises pydantic.ValidationError."""
+    chosen = chosen or settings()
+    telemetry.configure("parley-sfu", chosen)
+    jwks_url = chosen.jwks_url or chosen.public_url.rstrip("/") + "/.well-known/jwks.json"
+    fetch = HttpJson(ca_file=chosen.ca_file, allow_http=chosen.environment != "production")
+    redis = RedisClient(connect(chosen.redis_url, cluster=chosen.redis_cluster))
+    addresses = media_addresses(chosen)
+    has_hooks = chosen.debug_hooks and chosen.environment != "production"
     config = WorkerConfig(
-        node_id=settings.node_id or f"sfu-{secrets.token_hex(4)}",
-        region=settings.region,
-        host=settings.sfu_host,
-        port=settings.sfu_port,
-        capacity=settings.sfu_capacity,
+        node_id=chosen.node_id or f"sfu-{secrets.token_hex(4)}",
+        region=chosen.region,
+        host=chosen.sfu_host,
+        port=chosen.sfu_port,
+        capacity=chosen.sfu_capacity,
         candidates=lambda port: tuple((address, port) for address in addresses),
-        control_url=lambda port: _control_url(settings, port),
+        control_url=lambda port: _control_url(chosen, port),
         abort=(lambda: os._exit(_EXIT_CODE)) if has_hooks else None,
     )
     ports = WorkerPorts(
-        engine=ReferenceEngine(settings.sfu_media_host, settings.sfu_media_port, time.monotonic),
+        engine=ReferenceEngine(chosen.sfu_media_host, chosen.sfu_media_port, time.monotonic),
         dtls=AiortcEndpoints(),
-        tokens=JwtTokens(issuer=settings.public_url, keys=RemotePublicKeys(jwks_url, fetch)),
+        tokens=JwtTokens(issuer=chosen.public_url, keys=RemotePublicKeys(jwks_url, fetch)),
         nodes=RedisMediaNodes(redis),
         clock=SystemClock(),
         monotonic=time.monotonic,
