@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 
 from conference.domain.errors import ParleyError
 
+_CANCEL_AGAIN_S: Final = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -28,6 +29,9 @@ class Tasks:
             _log.error("background work failed", exc_info=error)
 
     async def stop(self) -> None:
-        for task in tuple(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        """Ends all of it. Cancelled again and again: a library that is connecting may take a cancellation for its own
+        time-out."""
+        while self._running:
+            for task in self._running:
+                task.cancel()
+            await asyncio.wait(self._running, timeout=_CANCEL_AGAIN_S)

@@ -111,7 +111,8 @@ class World:
     async def process(self, options: Options = QUICK, **ports: Any) -> Process:
         """A started worker on a port of its own."""
         name = f"process-{next(self._numbers)}"
-        redis, metrics = RedisClient(connect(self.server.url)), Metrics()
+        metrics = Metrics()
+        redis = RedisClient(connect(self.server.url), observe=metrics.observe_redis)
         made: dict[str, Any] = {
             "process_id": name,
             "clock": self.clock,
