@@ -5,9 +5,9 @@ written before. What also left a domain event is ordered twice, at once and from
 under one id, so that the directory drops the second; its absence then fails no REST call. Payloads:
 
     room.ended      {}
-    user.removed    {userId, participantId}
+    user.removed    {userId, participantId, byUserId?}
     user.grants     {userId, grants, declined}
-    user.role       {userId, participantId, role}
+    user.role       {userId, participantId, role, byUserId}
     user.muted      {userId, participantId, byUserId}
 """
 
@@ -35,9 +35,10 @@ async def announce_end(services: Services, meeting_id: MeetingId) -> None:
     await _tolerant(order_end(services, meeting_id), "room.ended")
 
 
-async def announce_removal(services: Services, removed: Participant) -> None:
+async def announce_removal(services: Services, removed: Participant, by: UserId) -> None:
     """The participant was removed: tokens are revoked and the connection closes with 4403."""
-    await _tolerant(order_removal(services, removed.meeting_id, removed.id, removed.user_id), "user.removed")
+    order = order_removal(services, removed.meeting_id, removed.id, removed.user_id, by=by)
+    await _tolerant(order, "user.removed")
 
 
 async def announce_grants(services: Services, meeting: Meeting, user_id: UserId, consent_id: ConsentId) -> None:
@@ -53,11 +54,16 @@ async def order_end(services: Services, meeting_id: MeetingId) -> None:
 
 
 async def order_removal(
-    services: Services, meeting_id: MeetingId, participant_id: ParticipantId, user_id: UserId
+    services: Services,
+    meeting_id: MeetingId,
+    participant_id: ParticipantId,
+    user_id: UserId,
+    *,
+    by: UserId | None = None,
 ) -> None:
     """Raises Unavailable. Denied first: whoever learns of the removal must find it in force."""
     await services.presence.deny(meeting_id, participant_id, ttl_s=DENIED_S)
-    payload = {"userId": user_id, "participantId": participant_id}
+    payload = {"userId": user_id, "participantId": participant_id, **({"byUserId": by} if by else {})}
     await _order(services, meeting_id, user_id, "user.removed", payload, id=f"removed:{participant_id}")
 
 
@@ -69,9 +75,10 @@ async def order_grants(services: Services, meeting: Meeting, user_id: UserId, co
     await _order(services, meeting.id, user_id, "user.grants", payload, id=f"grants:{consent_id}")
 
 
-async def order_role(services: Services, changed: Participant) -> None:
+async def order_role(services: Services, changed: Participant, by: UserId) -> None:
     """Raises Unavailable: no domain event repeats it, so the caller has to."""
-    payload = {"userId": changed.user_id, "participantId": changed.id, "role": changed.role.value}
+    stay = {"userId": changed.user_id, "participantId": changed.id}
+    payload = {**stay, "role": changed.role.value, "byUserId": by}
     await _order(services, changed.meeting_id, changed.user_id, "user.role", payload)
 
 

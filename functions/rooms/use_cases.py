@@ -79,7 +79,7 @@ async def remove(services: Services, caller: Caller, room_id: MeetingId, partici
     removed = await services.meetings.remove(room_id, participant_id, by=caller.user_id, now=services.clock.now())
     if isinstance(removed, Refused):
         raise removed
-    await live.announce_removal(services, removed)
+    await live.announce_removal(services, removed, caller.user_id)
     return removed
 
 
@@ -101,7 +101,7 @@ async def set_role(
     changed = await services.meetings.set_role(room_id, participant_id, role, now=services.clock.now())
     if isinstance(changed, Refused):
         raise changed
-    await live.order_role(services, changed)
+    await live.order_role(services, changed, caller.user_id)
     return changed
 
 

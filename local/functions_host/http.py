@@ -18,6 +18,8 @@ from local.functions_host.loading import HttpFunction
 # Above the app's own cap of 256 KiB, so that the app answers what is a little too large.
 MAX_BODY_BYTES: Final = 1024 * 1024
 _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"})
+# AsgiFunctionApp reads digits of any number out of this one; the address says the port anyway.
+_UNSAFE: Final = frozenset({"x-forwarded-port"})
 log = logging.getLogger(__name__)
 
 
@@ -66,10 +68,14 @@ class HttpSide:
 
 
 def _joined(request: web.Request) -> dict[str, str]:
-    """One value a name, as Azure's host gives them: repeated headers are joined (RFC 9110 5.2)."""
+    """One value a name, as Azure's host gives them: repeated headers are joined (RFC 9110 5.2). Bytes that are no text
+    are read as Latin-1, which has a letter for each."""
     joined: dict[str, str] = {}
-    for name, value in request.headers.items():
+    for name, raw in request.headers.items():
         key = name.lower()
+        if key in _UNSAFE:
+            continue
+        value = raw.encode("utf-8", "surrogateescape").decode("latin-1")
         joined[key] = f"{joined[key]}, {value}" if key in joined else value
     return joined
 

@@ -110,7 +110,7 @@ async def test_a_removed_participant_is_denied_at_once_and_stays_out(stage: Any,
     assert (removed.status_code, removed.json()["userId"]) == (200, ben.id)
     assert removed.json()["leftAt"] == "2026-01-01T12:00:00Z"
     assert stage.presence.revoked == [participant_id]
-    assert stage.orders("user.removed") == [{"userId": ben.id, "participantId": participant_id}]
+    assert stage.orders("user.removed") == [{"userId": ben.id, "participantId": participant_id, "byUserId": ada.id}]
     assert reason(await ben.joins(room["roomId"])) == (403, "removed")
 
 
@@ -156,7 +156,9 @@ async def test_a_role_changes_within_what_the_meeting_allows(stage: Any, ada: An
     )
     changed = await ada.post(path, {"role": "viewer"})
     assert (changed.status_code, changed.json()["role"]) == (200, "viewer")
-    assert stage.orders("user.role") == [{"userId": ben.id, "participantId": participant_id, "role": "viewer"}]
+    assert stage.orders("user.role") == [
+        {"userId": ben.id, "participantId": participant_id, "role": "viewer", "byUserId": ada.id}
+    ]
 
 
 async def test_a_participant_of_another_room_is_not_found(stage: Any, ada: Any, ben: Any) -> None:
