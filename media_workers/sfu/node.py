@@ -4,6 +4,7 @@
 data plane. Both change state synchronously; the caller sends the reply and then calls `settle`.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -53,6 +54,7 @@ from media_workers.sfu.transports import Transports
 
 ORPHAN_TIMEOUT_S: Final = 90.0
 MAX_EVENTS: Final = 256
+_logger: Final = logging.getLogger(__name__)
 
 
 class Node:
@@ -107,7 +109,10 @@ class Node:
         """Handles a batch of the engine's events; True where more may wait."""
         events: list[Event] = self.core.engine.poll_events(MAX_EVENTS)
         for event in events:
-            self._events[type(event)](event)
+            try:
+                self._events[type(event)](event)
+            except Exception:  # a bug in the handling of one event must not cost the others
+                _logger.exception("an engine event failed", extra={"type": type(event).__name__})
         self.settle()
         return len(events) == MAX_EVENTS
 

@@ -33,6 +33,7 @@ class MediaTransport:
     ice_pwd: str = field(repr=False)
     remote: RemoteTransport | None = None
     dtls: DtlsEndpoint | None = None
+    early: list[bytes] = field(default_factory=list, repr=False)  # DTLS datagrams that came before the peer's SDP
     is_started: bool = False
     ice_state: str = "new"
     dtls_state: str = "new"
@@ -52,6 +53,7 @@ class PublishedTrack:
     publication: Publication
     key: str
     is_announced: bool = False
+    layers: dict[str, bool] = field(default_factory=dict)  # what was last asked of the publisher; empty: everything
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import msgspec
 
 from conference.domain.errors import ProtocolError
 from conference.ports.forwarding import ExtensionIds, PauseSender, RemoveSender, SelectLayer, SetSender, TrackCodec
-from conference.protocol.control import Answer, Offer
+from conference.protocol.control import Answer, ChangeSend, Offer
 from conference.protocol.messages import ReceiveTrack
 from conference.protocol.negotiation import AUDIO_LEVEL, MID, TRANSPORT_CC
 from conference.protocol.negotiation_subscribe import OfferedTrack, SubscribeOffer, Subscription
@@ -131,6 +131,7 @@ class Subscribing:
         self._core.by_sender[sender_id] = (session, subscription.track_id)
         self._core.command(self._command(session, sender_id, track, subscription, publisher.participant_id))
         self._show(session, track, sender_id)
+        self._adjust(publisher, track)
 
     @staticmethod
     def _command(
@@ -173,9 +174,24 @@ class Subscribing:
             sender_id = session.senders.get(wish.track_id)
             if sender_id is not None:
                 self._show(session, track, sender_id)
+                self._adjust(found[0], track)
 
     def _show(self, session: Session, track: PublishedTrack, sender_id: str) -> None:
         is_small = track.info.track_id in session.small
         lowest = track.publication.rids[0] if is_small and track.publication.rids else None
         is_hidden = track.info.track_id in session.hidden
         self._core.command(SelectLayer(sender_id, lowest), PauseSender(sender_id, is_hidden))
+
+    def _adjust(self, publisher: Session, track: PublishedTrack) -> None:
+        """Asks the publisher for the layers that somebody receives (Dynacast), where that has changed."""
+        rids, track_id = track.publication.rids, track.info.track_id
+        receivers = [s for s in publisher.room.sessions.values() if track_id in s.senders]
+        if len(rids) < 2 or not receivers:
+            return
+        seen = [s for s in receivers if track_id not in s.hidden]
+        has_large = any(track_id not in s.small for s in seen)
+        layers = {rid: bool(seen) if place == 0 else has_large for place, rid in enumerate(rids)}
+        if layers != (track.layers or dict.fromkeys(rids, True)):
+            track.layers = layers
+            change = ChangeSend(participant_id=publisher.participant_id, track_id=track_id, layers=layers)
+            self._core.later(lambda: publisher.tell(change))

@@ -5,6 +5,7 @@ its keys outlive an ICE restart.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -18,9 +19,10 @@ from media_workers.sfu.admission import HandshakeQueue
 from media_workers.sfu.core import Core
 from media_workers.sfu.sessions import Direction, MediaTransport, Session, TransportState
 
-CONNECT_TIMEOUT_S = 30.0
-DATA_RATE_PER_S = 20.0
-DATA_BURST = 60.0
+CONNECT_TIMEOUT_S: Final = 30.0
+MAX_EARLY: Final = 8
+DATA_RATE_PER_S: Final = 20.0
+DATA_BURST: Final = 60.0
 
 
 class DataGate:
@@ -72,6 +74,9 @@ class Transports:
                 remote.fingerprints, callbacks, with_data=data_port is not None, data_port=data_port or 5_000
             )
             self._refresh(session, transport)
+            early, transport.early = transport.early, []
+            for datagram in early:
+                self.receive_dtls(transport.transport_id, datagram)
 
     def restart_ice(self, transport: MediaTransport) -> None:
         """Fresh credentials for the next description of ours."""
@@ -106,12 +111,18 @@ class Transports:
 
     # --- datagrams and handshakes ------------------------------------------------------------------------------------
     def receive_dtls(self, transport_id: str, datagram: bytes) -> None:
-        """A DTLS datagram of a validated peer; before our side is negotiated it is dropped, and the peer repeats."""
+        """A DTLS datagram of a validated peer. Media outruns signaling: a ClientHello may come before the answer that
+        names its certificate, and waits for it."""
         found = self._core.by_transport.get(transport_id)
-        if found is None or found[1].dtls is None:
+        if found is None:
             return
-        found[1].dtls.receive(datagram)
-        if not found[1].is_started:
+        transport = found[1]
+        if transport.dtls is None:
+            if transport.state is None and len(transport.early) < MAX_EARLY:
+                transport.early.append(datagram)
+            return
+        transport.dtls.receive(datagram)
+        if not transport.is_started:
             self._handshakes.ask(transport_id)
             self.admit()
 

@@ -137,14 +137,7 @@ class Worker:
             self._node.tick()
 
     def _drain_events(self) -> None:
-        if self._node is None:
-            return
-        try:
-            more = self._node.drain_events()
-        except Exception:
-            _logger.exception("an engine event failed")
-            more = True
-        if more:
+        if self._node is not None and self._node.drain_events():
             asyncio.get_running_loop().call_soon(self._drain_events)
 
     async def _announce(self) -> None:
