@@ -6,6 +6,7 @@ problem documents as the app's.
 
 import logging
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 import azure.functions as func
 from aiohttp import hdrs, web
@@ -47,6 +48,10 @@ class HttpSide:
     async def _answer(self, request: web.Request) -> web.Response:
         if request.method not in self._function.methods:
             return _problem(problems.of_refused(Refused("method-not-allowed")))
+        if not _is_text(request.rel_url.raw_path):
+            return _problem(problems.of_refused(Refused("not-found")))
+        if (request.content_length or 0) > MAX_BODY_BYTES:
+            return _problem(problems.of_refused(Refused("body-too-large")))  # before waiting for it
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
@@ -65,6 +70,15 @@ class HttpSide:
         except Exception:
             log.exception("the HTTP function failed")
             return _problem(problems.internal())
+
+
+def _is_text(raw_path: str) -> bool:
+    """AsgiFunctionApp reads paths as UTF-8 and fails on any other; no address of ours is other."""
+    try:
+        unquote_to_bytes(raw_path).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _joined(request: web.Request) -> dict[str, str]:

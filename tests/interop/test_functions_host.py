@@ -7,9 +7,11 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,17 +144,15 @@ async def test_events_go_through_timer_and_queue(hosted: Hosted) -> None:
     await ada.call("POST", "/v1/meetings", {"hostId": ada.id})
 
     def counts() -> tuple[int, int]:
-        query = "select count(*) from outbox_events where published_at is null union all select count(*) from queue_messages"
-        return tuple(row[0] for row in _sqlite(hosted.settings, query))  # type: ignore[return-value]
+        unpublished = "select count(*) from outbox_events where published_at is null"
+        return _count(hosted.settings, unpublished), _count(hosted.settings, "select count(*) from queue_messages")
 
     await eventually(lambda: counts() == (0, 0), within_s=15)
 
 
-def _sqlite(settings: Settings, query: str) -> list[tuple[int]]:
-    import sqlite3
-
-    with sqlite3.connect(settings.data_dir / "parley.db") as connection:
-        return connection.execute(query).fetchall()
+def _count(settings: Settings, query: str) -> int:
+    with closing(sqlite3.connect(settings.data_dir / "parley.db")) as connection:
+        return int(connection.execute(query).fetchone()[0])
 
 
 async def raw(hosted: Hosted, request: bytes) -> bytes:
@@ -175,7 +175,8 @@ ABUSES = (
     (b"GET /health", b"X-Forwarded-Port: none", b"200"),
     (b"GET /health", b"X-Forwarded-Port: " + b"9" * 5_000, b"200"),
     (b"GET /health", b"traceparent: 00-zz-zz-zz", b"200"),
-    (b"GET /v1/meetings/%00%ff", b"Accept: */*", b"401"),
+    (b"GET /v1/meetings/%ff", b"Accept: */*", b"404"),
+    (b"GET /v1/meetings/%00", b"Accept: */*", b"401"),
     (b"GET /../../etc/passwd", b"Accept: */*", b"404"),
     (b"GET /docs/static/..%2f..%2frouter.py", b"Accept: */*", b"404"),
     (b"TRACE /v1/meetings", b"Accept: */*", b"405"),
