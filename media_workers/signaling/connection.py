@@ -102,6 +102,13 @@ class Connection:
         """Cuts the socket as a broken network does."""
         self._transport.abort()
 
+    def finish(self) -> None:
+        """After the last frame was read: where our close frame is out, ends the socket before aiohttp sends another.
+
+        Two close frames break RFC 6455 5.5.1, and browsers then report 1006 in place of our code."""
+        if self.closing and not self._transport.is_closing():
+            self._transport.close()
+
     def _write(self, frame: bytes) -> None:
         transport = self._transport
         if self.closing or self.drop_outgoing or transport.is_closing():

@@ -159,6 +159,7 @@ class SignalingWorker:
                 self._empty.set()
             self._services.metrics.connections.set(len(self._connections))
             connection.span.end()
+            connection.finish()
             self._tasks.spawn(self._leaving.disconnected(connection))
 
     async def _read(self, connection: Connection, socket: web.WebSocketResponse) -> None:
