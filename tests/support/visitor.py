@@ -109,8 +109,10 @@ class Visitor:
     async def sees(self, other: "Visitor", *, frames_per_second: float = 10.0) -> float:
         """Waits until the tile of `other` shows their own colour fast enough; gives the rate."""
 
+        last: list[object] = [None]
+
         async def look() -> float | None:
-            seen = await self.page.evaluate(_FRAMES, other.user_id)
+            last[0] = seen = await self.page.evaluate(_FRAMES, other.user_id)
             if not seen:
                 return None
             colour = seen["colour"]
@@ -119,7 +121,7 @@ class Visitor:
             )
             return seen["rate"] if right and seen["rate"] >= frames_per_second else None
 
-        return await wait_for(look, f"{self.person.login} sees {other.person.login}")
+        return await wait_for(look, lambda: f"{self.person.login} sees {other.person.login}; last: {last[0]}")
 
     async def sees_no_frames_of(self, other: "Visitor") -> None:
         async def look() -> bool:
@@ -148,14 +150,16 @@ class Visitor:
         return await self.page.evaluate(script, argument)
 
 
-async def wait_for(look: Callable[[], Awaitable[T | None]], what: str, deadline_s: float = DEADLINE_S) -> T:
+async def wait_for(
+    look: Callable[[], Awaitable[T | None]], what: str | Callable[[], str], deadline_s: float = DEADLINE_S
+) -> T:
     """Repeats `look` until it gives something true. Raises AssertionError after the deadline."""
     ends = time.monotonic() + deadline_s
     while True:
         if found := await look():
             return found
         if time.monotonic() > ends:
-            raise AssertionError(f"not within {deadline_s:.0f} s: {what}")
+            raise AssertionError(f"not within {deadline_s:.0f} s: {what if isinstance(what, str) else what()}")
         await asyncio.sleep(0.1)
 
 
