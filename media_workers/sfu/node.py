@@ -253,8 +253,8 @@ class Node:
         else:
             self.subscribing.leave(session)
         if not any(other.is_alive for other in session.transports):
-            was_failure = transport.dtls_state == "failed"
-            self.core.later(lambda: self.end(session, "failed" if was_failure else "consent-expired"))
+            reason = "consent-expired" if transport.was_connected else "failed"
+            self.core.later(lambda: self.end(session, reason))
 
     # --- negotiation and choices -------------------------------------------------------------------------------------
     def _offer(self, link: Owner, message: Offer, traceparent: str | None) -> Payload:

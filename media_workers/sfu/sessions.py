@@ -39,6 +39,7 @@ class MediaTransport:
     dtls_state: str = "new"
     state: TransportState | None = None
     since: float = 0.0  # of the state
+    was_connected: bool = False
 
     @property
     def is_alive(self) -> bool:

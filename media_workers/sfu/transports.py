@@ -154,6 +154,7 @@ class Transports:
         if state is None or state == transport.state or transport.state in {"failed", "closed"}:
             return
         transport.state, transport.since = state, self._core.now()
+        transport.was_connected = transport.was_connected or state == "connected"
         change = TransportChanged(
             participant_id=session.participant_id,
             transport_id=transport.transport_id,
