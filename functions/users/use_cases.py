@@ -42,12 +42,12 @@ async def profile(services: Services, caller: Caller, user_id: UserId) -> tuple[
 async def record_consent(
     services: Services, caller: Caller, route: str, decision: Decision, key: str | None
 ) -> Recorded:
-    """Appends the caller's decision to the meeting's log, and tells a live room. The key counts within a meeting: the
-    log is the meeting's. Raises Refused: not-found, meeting-ended, idempotency-conflict."""
+    """Appends the caller's decision to the meeting's log, and tells a live room. Raises Refused: not-found,
+    meeting-ended, idempotency-conflict."""
     meeting = await visible(services, caller, decision.meeting_id)
     now = services.clock.now()
     consent = NewConsent(
-        id=ConsentId(id_for(caller, f"{route}/{meeting.id}", key, services.ids)),
+        id=ConsentId(id_for(caller, route, key, services.ids)),
         meeting_id=meeting.id,
         user_id=caller.user_id,
         consent_type=decision.consent_type,
@@ -58,8 +58,6 @@ async def record_consent(
     entry = await services.meetings.record_consent(consent)
     if isinstance(entry, Refused):
         raise entry
-    if (entry.consent_type, entry.status) != (decision.consent_type, decision.status):
-        raise Refused("idempotency-conflict")
     if entry.participant_id is not None:
         await announce_grants(services, meeting, caller.user_id, entry.id)
     expires_at = now + services.config.consent_token_life

@@ -117,8 +117,12 @@ async def test_the_whole_flow_from_sign_in_to_end(hosted: Hosted) -> None:
     status, refused = await ben.call("POST", join, wish)
     assert (status, refused["type"]) == (403, "/docs/problems/consent-required")
     decision = {"meetingId": meeting["id"], "consentType": "recording", "status": "accepted"}
-    status, consent = await ben.call("POST", "/v1/users/consent", decision)
+    status, consent = await ben.call("POST", "/v1/users/consent", decision, **{"Idempotency-Key": "c"})
     assert status == 201
+    _, other = await ada.call("POST", "/v1/meetings", body)
+    elsewhere = {**decision, "meetingId": other["id"]}
+    status, conflict = await ben.call("POST", "/v1/users/consent", elsewhere, **{"Idempotency-Key": "c"})
+    assert (status, conflict["type"]) == (422, "/docs/problems/idempotency-conflict")
     status, grant = await ben.call("POST", join, {**wish, "consentToken": consent["consentToken"]})
     assert (status, grant["grants"]) == (200, ["recording"])
     status, wrong = await ben.call("POST", join, {**wish, "password": "coffee"})
