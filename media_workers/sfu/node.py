@@ -148,7 +148,7 @@ class Node:
     def _open(self, link: Owner, message: OpenSession, traceparent: str | None) -> Payload:
         core = self.core
         if core.is_draining:
-            raise Unavailable("this media node is draining", after_s=None)
+            raise Unavailable("the draining media node", after_s=None)
         former = core.sessions.get(message.participant_id)
         if former is not None:
             self.end(former, None)

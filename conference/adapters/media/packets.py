@@ -112,7 +112,8 @@ class PacketMover:
             self._state.forwarded_packets += 1
             self._state.forwarded_bytes += len(data)
             transport.media_at = now
-            if sender.forwarded == 1:
+            if not sender.is_first_told:
+                sender.is_first_told = True
                 self._state.emit(FirstForwarded(sender.sender_id, transport.transport_id, sender.track_id))
 
     # --- out ---------------------------------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ class Sender:
         self.target: Stream | None = None
         self.forwarded = 0
         self.octets = 0
+        self.is_first_told = False
         self.fraction_lost = 0.0
         self.round_trip_s: float | None = None
         self._take_number = take_number
@@ -120,7 +121,7 @@ class Sender:
             return None
         timestamp = (packet.timestamp + self._clock_offset) & 0xFFFFFFFF
         data = self._build(packet, out, timestamp, level)
-        self._cache[out % CACHE] = Sent(out, data, 0.0)
+        self._cache[out % CACHE] = Sent(out, b"" if self.rtx_ssrc is None else data, 0.0)
         if out > self._highest:
             self._highest, self._last_timestamp, self._last_at = out, timestamp, now
         self.forwarded += 1
