@@ -42,7 +42,7 @@ class Edge:
         started = time.perf_counter()
         with telemetry.span(
             method,
-            traceparent=_header(scope, b"traceparent"),
+            traceparent=_parent(scope),
             kind=SpanKind.SERVER,
             attributes={"http.request.method": method, "url.scheme": str(scope.get("scheme", "http"))},
         ) as span:
@@ -126,6 +126,12 @@ def _replay(body: bytes) -> Receive:
         return messages.pop() if messages else {"type": "http.disconnect"}
 
     return receive
+
+
+def _parent(scope: Scope) -> str | None:
+    """In Azure the host's span stands between the caller's and ours; it comes with the invocation."""
+    invocation = getattr(scope.get("azure_functions.trace_context"), "trace_parent", None)
+    return invocation or _header(scope, b"traceparent")
 
 
 def _header(scope: Scope, name: bytes) -> str | None:
