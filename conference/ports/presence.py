@@ -54,7 +54,8 @@ class RoomEvent:
 
     `origin` is the process that published it. Types that start with a capital are signaling messages; `payload` is
     their JSON text. Types with a dot (`room.ended`, `user.removed`, `user.taken-over`, `user.grants`) are orders among
-    signaling processes and never reach a client. A listener gives `room.gap` where events were lost for good.
+    signaling processes and never reach a client. A listener gives `room.gap` where events of
+    that generation were lost for good.
     """
 
     room_id: MeetingId
@@ -98,11 +99,18 @@ class Presence(Protocol):
         ...
 
     async def update(
-        self, room_id: MeetingId, present: Present, *, event: tuple[str, str] | None = None, event_id: str = ""
+        self,
+        room_id: MeetingId,
+        present: Present,
+        *,
+        event: tuple[str, str] | None = None,
+        event_id: str = "",
+        instead_of: str = "",
     ) -> RoomEvent | None:
-        """Writes a person's field if they are still there under the same connection id, and appends an event
-        (type, payload JSON) in the same step. None where they are not there (the directory was lost, or taken over);
-        without an event, one of type "" where it was written."""
+        """Writes a person's field if they are still there under the same connection id (or under `instead_of`: they
+        resumed while the directory was away), and appends an event (type, payload JSON) in the same step.
+        None where they are not there (the directory was lost, or taken over); without an event, one of type "" where
+        it was written."""
         ...
 
     async def reconnect(

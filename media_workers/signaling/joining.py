@@ -26,7 +26,7 @@ from media_workers.signaling.leaving import Leaving
 from media_workers.signaling.media import Media, track_unpublished
 from media_workers.signaling.names import shown_name
 from media_workers.signaling.publishing import Publisher
-from media_workers.signaling.recovery import Recovery
+from media_workers.signaling.recovery import Recovery, introduce
 from media_workers.signaling.rooms import Member, Room, Rooms
 from media_workers.signaling.services import Services
 from media_workers.signaling.store_writes import StoreWrites
@@ -175,11 +175,11 @@ class Joining:
         """The member, unless the socket has gone meanwhile."""
         room = self._rooms.open(view)
         if room.generation != view.generation:
-            await self._recovery.recover(room)  # the room was lost, and this join made it anew
+            await self._recover(room)  # the room was lost, and this join made it anew
         room.epoch, room.topology = view.epoch, view.topology
         room.node_id, room.region = view.sfu_node or room.node_id, view.sfu_region or room.region
         member = Member(
-            room, present, connection, (room.generation, view.seq), capabilities=capabilities, traceparent=traceparent
+            room, present, connection, (view.generation, view.seq), capabilities=capabilities, traceparent=traceparent
         )
         former = self._rooms.seat(member)
         if former is not None:
@@ -187,12 +187,16 @@ class Joining:
         connection.member = member
         return member
 
+    async def _recover(self, room: Room) -> None:
+        try:
+            await self._recovery.recover(room)
+        except Unavailable:
+            self._publisher.suspect = True  # the upkeep does it
+
     def _welcome(
         self, connection: Connection, member: Member, entered: Entered, secret: str, traceparent: str | None
     ) -> None:
         room, view = member.room, entered.room
-        if room.generation != view.generation:
-            view = replace(view, generation=room.generation)
         people = {**{u: other.present for u, other in room.members.items()}, **view.participants}
         reply = m.RoomJoined(
             participant_id=member.participant_id,
@@ -208,6 +212,9 @@ class Joining:
             resume_window_ms=int(self._services.options.resume_s * 1000),
         )
         connection.apply(connection.session.joined(_identity(member, view, view.seq), reply, traceparent))
+        for news in room.announcements:
+            if news.seq > view.seq:
+                introduce(connection, member.user_id, news)
         self._catch_up(connection, room)
 
     def _catch_up(self, connection: Connection, room: Room) -> None:
@@ -342,8 +349,9 @@ class Joining:
             return
         if former is not None:  # on this process: its media session goes on
             member.media, member.capabilities = former.media, former.capabilities
+            if self._publisher.suspect:  # taken up without the directory, which still has the former connection
+                member.stored_as = former.stored_as or former.present.connection_id
             member.media.opening = False
-        view = replace(view, generation=member.room.generation)
         fresh = missed is None
         reply = m.Resumed(
             participant_id=member.participant_id,

@@ -19,7 +19,7 @@ from media_workers.signaling.media import Media
 from media_workers.signaling.publishing import Publisher
 from media_workers.signaling.recovery import Recovery
 from media_workers.signaling.requests import change_state
-from media_workers.signaling.rooms import Member, Room
+from media_workers.signaling.rooms import Announcement, Member, Room
 from media_workers.signaling.tasks import Tasks
 
 _log = logging.getLogger(__name__)
@@ -60,9 +60,10 @@ class Orders:
             self._taken_over(room, event, order)
         elif event.type == "room.announced":
             if event.origin != self._recovery.process_id:
-                self._recovery.announced(room, event.generation, order.people, order.tracks)
+                news = Announcement(event.seq, tuple(order.people), tuple(order.tracks))
+                self._recovery.announced(room, event.generation, news)
         elif event.type == "room.gap":
-            self._tasks.spawn(self._recovery.gap(room))
+            self._tasks.spawn(self._recovery.gap(room, event.generation))
         elif event.type == "room.ended":
             self._tasks.spawn(self._leaving.ended(room))
         else:

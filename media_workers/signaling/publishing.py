@@ -63,10 +63,17 @@ class Publisher:
         text = "" if event is None else encode_payload(event).decode()
         id_ = self.event_id()
         try:
-            told = await presence.update(room.id, present, event=(name, text) if name else None, event_id=id_)
+            told = await presence.update(
+                room.id,
+                present,
+                event=(name, text) if name else None,
+                event_id=id_,
+                instead_of=member.stored_as,
+            )
         except Unavailable:
             told = None
         if told is not None:
+            member.stored_as = ""
             return
         # Away, or the room was lost; a take-over is told to us by its own event.
         self.suspect = True

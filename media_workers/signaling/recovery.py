@@ -8,10 +8,12 @@ import logging
 from collections.abc import Callable
 
 from conference.domain.errors import Unavailable
+from conference.domain.ids import UserId
 from conference.protocol import messages as m
 from conference.protocol.session import CloseCode
+from media_workers.signaling.connection import Connection
 from media_workers.signaling.publishing import Publisher
-from media_workers.signaling.rooms import Member, Room, Rooms
+from media_workers.signaling.rooms import Announcement, Member, Room, Rooms
 from media_workers.signaling.services import Services
 from media_workers.signaling.views import participant, tracks
 
@@ -40,6 +42,7 @@ class Recovery:
             await self._services.presence.beat(self._services.process_id, ttl_s=15)
             await self.look_at(*self._rooms)
             for room in self._rooms:
+                await self._tell_people(room)
                 await self._write_people(room)
                 await self._publisher.publish_late(room)
         except Unavailable:
@@ -70,26 +73,35 @@ class Recovery:
             self._rooms.follow(room, position)
             for member in tuple(room.members.values()):
                 stored = view.participants.get(member.user_id)
-                if stored is not None and stored.connection_id != member.present.connection_id:
+                ours = (member.present.connection_id, member.stored_as)
+                if stored is not None and stored.connection_id not in ours:
                     self._taken_over(member)
-        people = [participant(member.present) for member in room.members.values()]
-        shown = [track for member in room.members.values() for track in tracks(member.present)]
-        await self._publisher.order(room, "room.announced", {"people": people, "tracks": shown})
+            room.untold = True
+        await self._tell_people(room)
+
+    async def _tell_people(self, room: Room) -> None:
+        """Whoever joins between two processes' announcements has half a snapshot; this is the other half."""
+        if room.untold:
+            people = [participant(member.present) for member in room.members.values()]
+            shown = [track for member in room.members.values() for track in tracks(member.present)]
+            await self._publisher.order(room, "room.announced", {"people": people, "tracks": shown})
+            room.untold = False
 
     async def _write_people(self, room: Room) -> None:
         """What changed while the directory was away."""
         for member in tuple(room.members.values()):
             await self._publisher.change(member, None, lambda present: present)
 
-    async def gap(self, room: Room) -> None:
-        """The listener lost events for good."""
-        former = room.generation
+    async def gap(self, room: Room, generation: str) -> None:
+        """The listener lost events of that generation for good."""
+        if room.generation != generation:
+            return  # announced again meanwhile
         try:
             await self.recover(room)
         except Unavailable:
             self._publisher.suspect = True
             return
-        if room.generation == former:
+        if room.generation == generation:
             view = await self._services.presence.view(room.id)
             if view is None:
                 return
@@ -99,16 +111,19 @@ class Recovery:
                 if member.connection is not None:
                     member.connection.end(CloseCode.RESUME, "events-lost")
 
-    def announced(
-        self, room: Room, generation: str, people: list[m.ParticipantJoined], shown: list[m.TrackInfo]
-    ) -> None:
+    def announced(self, room: Room, generation: str, news: Announcement) -> None:
         """Another process brought its people back: whoever joined since the loss may not know them."""
+        room.announcements.append(news)
         for member in tuple(room.members.values()):
-            if member.connection is None or member.entered[0] != generation:
-                continue
-            for person in people:
-                if person.user_id != member.user_id:
-                    member.connection.tell(person)
-            for track in shown:
-                if track.user_id != member.user_id:
-                    member.connection.tell(m.TrackPublished(track=track))
+            if member.connection is not None and member.entered[0] == generation:
+                introduce(member.connection, member.user_id, news)
+
+
+def introduce(connection: Connection, user_id: UserId, news: Announcement) -> None:
+    """Tells a connection of people and tracks that its snapshot lacked; what it knows already stays as it is."""
+    for person in news.people:
+        if person.user_id != user_id:
+            connection.tell(person)
+    for track in news.tracks:
+        if track.user_id != user_id:
+            connection.tell(m.TrackPublished(track=track))

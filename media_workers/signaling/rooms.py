@@ -5,6 +5,7 @@ A `Member` is a person's seat on this process; it outlives its connection for th
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -47,6 +48,7 @@ class Member:
     spans_reported: bool = False  # the client's
     gone_at: float | None = None  # loop time at which the connection was lost
     removed: bool = False
+    stored_as: str = ""  # a former connection id, still in the directory that was away at the resume
     media: MediaSeat = field(default_factory=MediaSeat)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # orders the writes of `present`
 
@@ -74,6 +76,15 @@ class LateEvent:
     to: UserId | None
 
 
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """People whom another process brought back after a loss, with their tracks; `seq` orders it among snapshots."""
+
+    seq: int
+    people: tuple[m.ParticipantJoined, ...]
+    tracks: tuple[m.TrackInfo, ...]
+
+
 class Room:
     def __init__(self, view: RoomView) -> None:
         self.id = view.room_id
@@ -88,6 +99,8 @@ class Room:
         self.replay.reset(view.seq)
         self.late: list[LateEvent] = []
         self.lock = asyncio.Lock()  # one recovery at a time
+        self.untold = False  # announced again, and the other processes do not know of our people yet
+        self.announcements: deque[Announcement] = deque(maxlen=32)
 
     def view(self) -> RoomView:
         """What this process knows, to be announced again."""

@@ -173,7 +173,9 @@ async def test_an_update_is_written_with_its_event_by_the_owning_connection_only
     assert (event.seq, event.generation) == (start + 1, "g1")
     assert await presence.update(ROOM, person("ann", "old"), event=("StateChanged", "{}")) is None
     assert await presence.update(ROOM, person("bob")) is None
-    quiet = await presence.update(ROOM, person("ann", disconnected_at=NOW))
+    assert await presence.update(ROOM, person("ann", "c2"), instead_of="other") is None
+    assert await presence.update(ROOM, person("ann", "c2"), instead_of="c1") is not None
+    quiet = await presence.update(ROOM, person("ann", "c2", disconnected_at=NOW))
     assert quiet is not None
     view = await presence.view(ROOM)
     assert view is not None

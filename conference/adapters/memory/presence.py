@@ -53,9 +53,17 @@ class MemoryPresence:
         return Entered(room.view, before)
 
     async def update(
-        self, room_id: MeetingId, present: Present, *, event: tuple[str, str] | None = None, event_id: str = ""
+        self,
+        room_id: MeetingId,
+        present: Present,
+        *,
+        event: tuple[str, str] | None = None,
+        event_id: str = "",
+        instead_of: str = "",
     ) -> RoomEvent | None:
         room = self._owned(room_id, present.user_id, present.connection_id)
+        if room is None and instead_of:
+            room = self._owned(room_id, present.user_id, instead_of)
         if room is None:
             return None
         self._put(room, present)
@@ -279,7 +287,7 @@ class _MemoryListener:
         generation, seq = self._positions.get(room_id, ("", 0))
         missed = await self._presence.since(room_id, generation, seq)
         if missed is None:
-            self._deliver(RoomEvent(room_id, "", 0, "room.gap", "{}"))
+            self._deliver(RoomEvent(room_id, generation, 0, "room.gap", "{}"))
         for event in missed or ():
             self._pass_on(event)
 
@@ -288,7 +296,7 @@ class _MemoryListener:
         if event.seq == 0:
             self._deliver(event)
         elif event.generation != generation:
-            self._deliver(RoomEvent(event.room_id, event.generation, 0, "room.gap", "{}"))
+            self._deliver(RoomEvent(event.room_id, generation, 0, "room.gap", "{}"))
         elif event.seq > seq:
             self._positions[event.room_id] = (generation, event.seq)
             self._deliver(event)

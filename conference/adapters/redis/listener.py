@@ -143,7 +143,7 @@ class RedisRoomListener:
             self._deliver(event)
         elif event.generation != position.generation:
             position.heard = position.seq
-            self._lost(event.room_id, event.generation)
+            self._lost(event.room_id, position)
         elif position.reader is None and event.seq == position.seq + 1:
             position.seq = position.heard = event.seq
             self._deliver(event)
@@ -166,7 +166,7 @@ class RedisRoomListener:
                 if self._rooms.get(room_id) is not position:
                     return
                 if missed is None:
-                    self._lost(room_id, "")
+                    self._lost(room_id, position)
                     return
                 for event in missed:
                     position.seq = event.seq
@@ -176,8 +176,8 @@ class RedisRoomListener:
         finally:
             position.reader = None
 
-    def _lost(self, room_id: MeetingId, generation: str) -> None:
-        self._deliver(RoomEvent(room_id, generation, 0, "room.gap", "{}"))
+    def _lost(self, room_id: MeetingId, position: _Position) -> None:
+        self._deliver(RoomEvent(room_id, position.generation, 0, "room.gap", "{}"))
 
 
 def _channel(room_id: MeetingId) -> str:

@@ -56,7 +56,13 @@ class RedisPresence:
         return Entered(_room(room_id, answer), person_of(present.user_id, before) if before else None)
 
     async def update(
-        self, room_id: MeetingId, present: Present, *, event: tuple[str, str] | None = None, event_id: str = ""
+        self,
+        room_id: MeetingId,
+        present: Present,
+        *,
+        event: tuple[str, str] | None = None,
+        event_id: str = "",
+        instead_of: str = "",
     ) -> RoomEvent | None:
         type_, payload = event or ("", "")
         answer = await self._script(
@@ -68,6 +74,7 @@ class RedisPresence:
             type_,
             payload,
             event_id,
+            instead_of,
         )
         return None if answer is None else self._event(room_id, answer, type_, payload, id=event_id)
 
