@@ -160,6 +160,7 @@ async def test_two_browsers_see_and_hear_each_other() -> None:
             audio = await person.inbound("audio")
             assert audio["packetsReceived"] > 20
             assert video["packetsLost"] == 0
+        await ann.page.wait_for_function("channel.readyState === 'open'")
         await ann.page.evaluate("channel.send(JSON.stringify({type: 'stats', rtt: 3}))")
         assert (await link.until(control.DataReceived)).message == {"type": "stats", "rtt": 3}
         await link.until(control.SpeakersChanged)
