@@ -23,6 +23,8 @@ import { Transports } from './transports.js';
 import { randomId } from './wire.js';
 
 const STATS_MS = 10_000;
+/** The room is told again when it has oneself wrong for so long, and no more often than this. */
+const CORRECT_MS = 400;
 /** Refusals of a join that a new token may cure; all others end the call. */
 const TRY_AGAIN = new Set(['network', 'rate-limited', 'unavailable', 'sfu-unavailable']);
 /** A token that was refused so often in a row is not tried again. */
@@ -69,6 +71,8 @@ export class Call extends Emitter {
   #statsTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #retryTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #correction;
   /** @type {import('./trace.js').Span | null} */
   #joinSpan = null;
 
@@ -255,9 +259,26 @@ export class Call extends Emitter {
   /** @param {import('./wire.js').Envelope} message */
   #received({ type, payload }) {
     const changed = this.room.apply(type, payload);
+    if (type === 'StateChanged' && payload.userId === this.userId) this.#correct();
     HANDLERS[type]?.(this, payload);
     if (type === 'ActiveSpeakers') this.emit('speakers', payload.speakers);
     else if (changed) this.#roomChanged();
+  }
+
+  /**
+   * A take-over may reset one's state after the new connection has told it. Only a mute is never taken back here: it may
+   * be the host's.
+   */
+  #correct() {
+    this.#correction ??= setTimeout(() => {
+      this.#correction = undefined;
+      const me = this.room.people.get(this.userId);
+      const { isMuted, isVideoOn, isSharing, isHandRaised } = this.own;
+      if (!me || this.state === 'ended') return;
+      const isWrong = me.isVideoOn !== isVideoOn || me.isSharing !== isSharing || me.isHandRaised !== isHandRaised;
+      if (!isWrong && !(isMuted && !me.isMuted)) return;
+      this.update({ isVideoOn, isSharing, isHandRaised, ...(isMuted ? { isMuted } : {}) });
+    }, CORRECT_MS);
   }
 
   #roomChanged() {
@@ -360,6 +381,7 @@ export class Call extends Emitter {
     this.#setState('ended'); // first: closing below comes back here
     clearInterval(this.#statsTimer);
     clearTimeout(this.#retryTimer);
+    clearTimeout(this.#correction);
     this.firstFrame.close();
     this.receive.close();
     this.signaling.leave();

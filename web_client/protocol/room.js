@@ -87,10 +87,9 @@ export class Room {
     if (userId && !this.tracks.has(track.trackId)) this.tracks.set(track.trackId, { ...track, userId });
   }
 
-  /** @param {string} userId @param {import('./messages.d.ts').Source} source @returns {RoomTrack | undefined} */
+  /** The newest of a source. @param {string} userId @param {import('./messages.d.ts').Source} source @returns {RoomTrack | undefined} */
   trackOf(userId, source) {
-    for (const track of this.tracks.values()) if (track.userId === userId && track.source === source) return track;
-    return undefined;
+    return [...this.tracks.values()].findLast((track) => track.userId === userId && track.source === source);
   }
 
   /** @param {Person} person @param {Record<string, any>} change */

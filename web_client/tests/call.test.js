@@ -164,3 +164,15 @@ test('leaving says so and ends once', async () => {
   assert.deepEqual(ends, ['left']);
   assert.ok(types().includes('Leave'));
 });
+
+test('a room that has oneself wrong after a take-over is told again, but a mute is not taken back', async () => {
+  const { call, sent, sockets } = setUp();
+  await call.join();
+  call.update({ isMuted: false, isVideoOn: true });
+  const before = sent.length;
+  sockets[0].push('StateChanged', { userId: 'me', isMuted: true, isVideoOn: false }, 6);
+  await until(() => sent.length > before);
+  assert.deepEqual(sent.at(-1).payload, { isVideoOn: true, isSharing: false, isHandRaised: false });
+  assert.equal(call.room.people.get('me').isVideoOn, true);
+  call.leave();
+});
