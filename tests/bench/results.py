@@ -1,6 +1,8 @@
 """The one file that benches write: `{"<name>": {"value": number or null, "unit": string}}`."""
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,3 +25,10 @@ def save(results: list[Result], file: Path = FILE) -> None:
     known = json.loads(file.read_text()) if file.exists() else {}
     known.update({r.name: {"value": None if r.value is None else round(r.value, 4), "unit": r.unit} for r in results})
     file.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The least of the values that so many percent of them do not exceed (nearest rank). Raises ValueError for none."""
+    if not values:
+        raise ValueError("no values")
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
