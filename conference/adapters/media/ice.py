@@ -1,8 +1,7 @@
 """The ICE-lite side of one transport: answers checks, follows nomination, keeps consent (RFC 8445, RFC 7675).
 
-Browsers nominate aggressively: every pair that passed the integrity check may send to us, and we send on the nominated
-pair of the highest priority that is still alive. A lite agent sends no checks; the peer's silence is the loss of
-consent.
+Every pair that passed the integrity check may send to us, and we send on the nominated pair of the highest priority
+that is still alive. A lite agent sends no checks; the peer's silence is the loss of consent.
 """
 
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ class Pair:
 
 
 class IceAgent:
-    """Pairs and credentials of one transport. `selected` is where to send; None before nomination."""
+    """Pairs and credentials of one transport. `selected` is the nominated pair in use; None before nomination."""
 
     def __init__(self, ufrag: str, pwd: str) -> None:
         self._passwords = {ufrag: pwd}
@@ -39,6 +38,17 @@ class IceAgent:
     @property
     def ufrags(self) -> tuple[str, ...]:
         return tuple(self._passwords)
+
+    @property
+    def destination(self) -> Address | None:
+        """Where to send: the selected pair, and before nomination the one that was checked last.
+
+        RFC 8445 lets a lite agent wait for nomination. Chromium nominates towards one only with its second check, and
+        its ClientHello comes between the two: an answer held back is asked for again 50 ms later."""
+        if self.selected is not None:
+            return self.selected
+        latest = max(self.pairs.values(), key=lambda pair: pair.seen, default=None)
+        return latest.address if latest else None
 
     def restart(self, ufrag: str, pwd: str) -> None:
         """New credentials beside the present ones, which go with the first check that uses the new ones."""

@@ -88,8 +88,8 @@ class Transport:
 
     @property
     def destination(self) -> Address | None:
-        """Where to send; None before nomination and without consent (RFC 7675)."""
-        return self.ice.selected
+        """Where to send; None before the first good check and without consent (RFC 7675)."""
+        return self.ice.destination
 
     # --- tracks ------------------------------------------------------------------------------------------------------
     def set_track(self, track: Track, command: SetTrack) -> None:

@@ -35,6 +35,20 @@ def test_a_good_check_is_answered_and_its_pair_selected_when_nominated() -> None
     assert agent.selected == HOME
 
 
+def test_before_nomination_the_pair_checked_last_is_sent_to() -> None:
+    agent = IceAgent("ours", PWD)
+    assert agent.destination is None
+    check(agent, HOME, 0, nominate=False)
+    check(agent, AWAY, 1, nominate=False, ufrag="other")
+    assert agent.destination == HOME, "a forged check names no destination"
+    check(agent, AWAY, 2, nominate=False)
+    assert agent.destination == AWAY
+    check(agent, HOME, 3)
+    assert agent.destination == HOME
+    agent.forget()
+    assert agent.destination is None
+
+
 @pytest.mark.parametrize(("ufrag", "pwd"), [("other", PWD), ("ours", "x" * 24)])
 def test_a_forged_check_is_ignored(ufrag: str, pwd: str) -> None:
     agent = IceAgent("ours", PWD)
