@@ -36,8 +36,8 @@ def test_a_good_check_is_answered_and_its_pair_selected_when_nominated() -> None
 
 
 def test_before_nomination_the_pair_checked_last_is_sent_to() -> None:
+    assert IceAgent("ours", PWD).destination is None
     agent = IceAgent("ours", PWD)
-    assert agent.destination is None
     check(agent, HOME, 0, nominate=False)
     check(agent, AWAY, 1, nominate=False, ufrag="other")
     assert agent.destination == HOME, "a forged check names no destination"
