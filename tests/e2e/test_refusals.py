@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import aiohttp
 import pytest
@@ -16,10 +15,10 @@ from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.public_keys import OwnPublicKeys
 from conference.adapters.signing_keys import FileSigningKeys
 from conference.adapters.system import SystemIds
-from local.identity.client import IdentityClient
 from tests.e2e.conftest import SCREENSHOTS, Arrive
 from tests.support.browser import screenshot
-from tests.support.media import BLUE, GREEN, RED, Person
+from tests.support.caller import Caller, call_as
+from tests.support.media import BLUE, GREEN, RED
 from tests.support.system import System
 from tests.support.visitor import Visitor
 
@@ -36,38 +35,11 @@ SPOIL_TOKENS = """() => {
 }"""
 
 
-class Caller:
-    """Somebody at the REST API."""
-
-    def __init__(self, http: aiohttp.ClientSession, origin: str, token: str, user_id: str) -> None:
-        self._http, self._origin, self._token = http, origin, token
-        self.user_id = user_id
-
-    async def post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        headers = {"Authorization": f"Bearer {self._token}", "Idempotency-Key": SystemIds().new()}
-        async with self._http.post(self._origin + path, json=body, headers=headers) as answer:
-            return answer.status, await answer.json(content_type=None)
-
-    async def make_meeting(self, settings: dict[str, Any], **fields: Any) -> str:
-        status, meeting = await self.post("/v1/meetings", {"hostId": self.user_id, "settings": settings, **fields})
-        assert status == 201, meeting
-        return str(meeting["id"])
-
-
 @pytest_asyncio.fixture
 async def caller(system: System) -> AsyncIterator[Caller]:
     """Alex at the API."""
     async with aiohttp.ClientSession() as http:
         yield await call_as(http, system.url, RED)
-
-
-async def call_as(http: aiohttp.ClientSession, origin: str, person: Person) -> Caller:
-    async with http.get(f"{origin}/config.json") as answer:
-        issuer = (await answer.json())["issuer"]
-    tokens = await IdentityClient(http, issuer, f"{origin}/").sign_in(person.login)
-    headers = {"Authorization": f"Bearer {tokens.id_token}"}
-    async with http.get(f"{origin}/v1/users/me/profile", headers=headers) as answer:
-        return Caller(http, origin, tokens.id_token, (await answer.json())["id"])
 
 
 async def refused(visitor: Visitor, code: str, words: str) -> None:

@@ -106,13 +106,18 @@ class Visitor:
     def tile(self, other: "Visitor") -> Locator:
         return self.page.locator(f'[data-testid=tile][data-user-id="{other.user_id}"]')
 
+    async def look_at(self, user_id: str) -> dict[str, Any] | None:
+        """Frames per second and mean red, green, blue of a person's tile; None where it shows no picture."""
+        seen: dict[str, Any] | None = await self.page.evaluate(_FRAMES, user_id)
+        return seen
+
     async def sees(self, other: "Visitor", *, frames_per_second: float = 10.0) -> float:
         """Waits until the tile of `other` shows their own colour fast enough; gives the rate."""
 
         last: list[object] = [None]
 
         async def look() -> float | None:
-            last[0] = seen = await self.page.evaluate(_FRAMES, other.user_id)
+            last[0] = seen = await self.look_at(other.user_id)
             if not seen:
                 return None
             colour = seen["colour"]
@@ -125,7 +130,7 @@ class Visitor:
 
     async def sees_no_frames_of(self, other: "Visitor") -> None:
         async def look() -> bool:
-            seen = await self.page.evaluate(_FRAMES, other.user_id)
+            seen = await self.look_at(other.user_id)
             return seen is None or seen["rate"] == 0
 
         await wait_for(look, f"{self.person.login} sees no frames of {other.person.login}")

@@ -1,0 +1,113 @@
+"""A participant without a browser: aiortc on the public signaling protocol, as any other program would join."""
+
+import asyncio
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import AudioStreamTrack
+
+from tests.support.sfu import Colour, Received
+from tests.support.signaling_client import SignalingClient
+from tests.support.waiting import eventually
+
+
+class NativeParticipant:
+    """Joins with a join token, publishes a grey picture of `shade` and silence, and receives everybody's tracks.
+
+    `received` maps the trackId to what arrives; `tracks` to the TrackInfo of the SFU's offers."""
+
+    def __init__(self, http: aiohttp.ClientSession, grant: dict[str, Any], room_id: str, *, shade: int) -> None:
+        self._http, self._grant, self._room_id, self._shade = http, grant, room_id, shade
+        configuration = RTCConfiguration(iceServers=[])
+        self.publish = RTCPeerConnection(configuration)
+        self.subscribe = RTCPeerConnection(configuration)
+        self.received: dict[str, Received] = {}
+        self.tracks: dict[str, dict[str, Any]] = {}
+        self.user_id = ""
+        self._answering: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self.signaling = await SignalingClient.connect(self._http, self._grant["signalingUrl"])
+        await self.signaling.send("JoinRoom", {"roomId": self._room_id, "token": self._grant["token"]})
+        self.user_id = (await self.signaling.payload("RoomJoined"))["userId"]
+        endpoint = await self.signaling.payload("SfuEndpoint", lambda p: p["direction"] == "publish")
+        await self._publish(endpoint["transportId"])
+        self._answering = asyncio.create_task(self._answer())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._answering:
+            self._answering.cancel()
+            await asyncio.gather(self._answering, return_exceptions=True)
+        for received in self.received.values():
+            await received.stop()
+        await self.publish.close()
+        await self.subscribe.close()
+        with suppress(ConnectionError):
+            await self.signaling.send("Leave")
+        await self.signaling.close()
+
+    async def _publish(self, transport_id: str) -> None:
+        self.publish.createDataChannel("parley", negotiated=True, id=0)
+        self.publish.addTransceiver(AudioStreamTrack(), direction="sendonly")
+        self.publish.addTransceiver(Colour(self._shade, width=320, height=180), direction="sendonly")
+        await self.publish.setLocalDescription(await self.publish.createOffer())
+        tracks = [
+            {
+                "mid": str(transceiver.mid),
+                "trackId": f"native-{transceiver.kind}",
+                "kind": transceiver.kind,
+                "source": "camera" if transceiver.kind == "video" else "microphone",
+            }
+            for transceiver in self.publish.getTransceivers()
+        ]
+        offer = {"targetUserId": "sfu", "transportId": transport_id, "negotiationId": 1, "tracks": tracks}
+        await self.signaling.send("SendOffer", {**offer, "sdp": self.publish.localDescription.sdp})
+        answer = await self.signaling.payload("ReceiveAnswer", lambda p: p["transportId"] == transport_id)
+        await self.publish.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
+        await self.signaling.send("UpdateState", {"isMuted": False, "isVideoOn": True})
+
+    async def _answer(self) -> None:
+        # Its own place in the messages: `expect` passes over those of other types.
+        taken = 0
+        while True:
+            await eventually(lambda: len(self.signaling.messages) > taken, within_s=3_600)
+            message = self.signaling.messages[taken]
+            taken += 1
+            if message["type"] == "ReceiveOffer":
+                await self._answer_one(message["payload"])
+
+    async def _answer_one(self, offer: dict[str, Any]) -> None:
+        await self.subscribe.setRemoteDescription(RTCSessionDescription(offer["sdp"], "offer"))
+        await self.subscribe.setLocalDescription(await self.subscribe.createAnswer())
+        answer = {key: offer[key] for key in ("transportId", "negotiationId")}
+        sdp = self.subscribe.localDescription.sdp
+        await self.signaling.send("SendAnswer", {"targetUserId": "sfu", "sdp": sdp, **answer})
+        by_mid = {str(transceiver.mid): transceiver for transceiver in self.subscribe.getTransceivers()}
+        for info in offer["tracks"]:
+            self.tracks[info["trackId"]] = info
+            if info["trackId"] not in self.received:
+                self.received[info["trackId"]] = Received(by_mid[info["mid"]].receiver.track)
+
+    async def receives(self, user_id: str, source: str, *, frames: int = 20, within_s: float = 25.0) -> Received:
+        """Waits until so many frames of a person's track were decoded."""
+
+        def found() -> Received | None:
+            for track_id, info in self.tracks.items():
+                if info["userId"] == user_id and info["source"] == source:
+                    return self.received[track_id]
+            return None
+
+        def enough() -> bool:
+            received = found()
+            return received is not None and received.frames >= frames
+
+        await eventually(enough, within_s=within_s)
+        received = found()
+        assert received
+        return received
