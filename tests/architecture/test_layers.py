@@ -46,7 +46,7 @@ def _imports(path: Path) -> Iterator[str]:
 
 def test_the_import_contracts_hold() -> None:
     # In a process of its own: import-linter switches the loggers of its process off.
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert ran.returncode == 0, ran.stdout
 
@@ -79,9 +79,8 @@ def _own_function_level_imports(path: Path) -> Iterator[str]:
     for function in ast.walk(ast.parse(path.read_text())):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             for node in ast.walk(function):
-                module = node.module if isinstance(node, ast.ImportFrom) else None
-                if module and module.partition(".")[0] in DEPLOYED:
-                    yield f"{path.relative_to(ROOT)}:{node.lineno} {module}"
+                if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in DEPLOYED:
+                    yield f"{path.relative_to(ROOT)}:{node.lineno} {node.module}"
 
 
 # Built when first used: the import of function_app must stay light (tests/architecture/test_import_weight.py).

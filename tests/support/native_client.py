@@ -74,11 +74,7 @@ class NativeParticipant:
 
     async def _answer(self) -> None:
         # Its own place in the messages: `expect` passes over those of other types.
-        taken = 0
-        while True:
-            await eventually(lambda: len(self.signaling.messages) > taken, within_s=3_600)
-            message = self.signaling.messages[taken]
-            taken += 1
+        async for message in self.signaling.stream():
             if message["type"] == "ReceiveOffer":
                 await self._answer_one(message["payload"])
 

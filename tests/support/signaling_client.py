@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Self
 
 import aiohttp
@@ -58,6 +58,18 @@ class SignalingClient:
                 if self.closed.is_set():
                     raise AssertionError(f"closed with {self.close_code} before {type_}; got {self.types()}")
                 await self._changed.wait()
+
+    async def stream(self) -> AsyncIterator[dict[str, Any]]:
+        """Every message from the first one on, whatever `expect` took; ends with the connection."""
+        taken = 0
+        while True:
+            async with self._changed:
+                while taken == len(self.messages):
+                    if self.closed.is_set():
+                        return
+                    await self._changed.wait()
+            yield self.messages[taken]
+            taken += 1
 
     async def payload(self, type_: str, where: Callable[[Payload], bool] = lambda payload: True) -> Payload:
         return dict((await self.expect(type_, where))["payload"])
