@@ -4,7 +4,7 @@ The states are drawn by tests/e2e/gallery with stand-ins for server and devices.
 """
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from tests.e2e.conftest import SCREENSHOTS
 from tests.e2e.pages.conftest import ROOT, Open
@@ -35,7 +35,7 @@ TOO_SMALL = """[...document.querySelectorAll('button, select, textarea, summary,
   element.matches('[type=checkbox], [type=radio]') ? element.closest('label') : element)
   .filter((element) => element.checkVisibility({visibilityProperty: true}))
   .map((element) => [element, element.getBoundingClientRect()])
-  .filter(([, {width, height}]) => width < 40 || height < 40)
+  .filter(([, {width, height}]) => width < 39.9 || height < 39.9)
   .map(([element, {width, height}]) => `${element.outerHTML.slice(0, 80)} ${width}x${height}`)"""
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
@@ -87,8 +87,7 @@ async def test_keys_do_what_the_tooltips_say_but_not_while_somebody_types(open_s
     await page.keyboard.press("p")
     await page.get_by_test_id("people-panel").wait_for(state="visible")
     await page.keyboard.press("h")
-    hand = page.get_by_test_id("control-hand")
-    assert await hand.get_attribute("aria-pressed") == "true"
+    await expect(page.get_by_test_id("control-hand")).to_have_attribute("aria-pressed", "true")
     await page.keyboard.press("v")
     await page.locator('[data-testid=tile][data-self=true][data-video="off"]').wait_for()
 
