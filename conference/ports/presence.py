@@ -210,6 +210,10 @@ class RoomListener(Protocol):
 
     def unfollow(self, room_id: MeetingId) -> None: ...
 
+    async def ready(self, room_id: MeetingId) -> None:
+        """Returns once nothing that is fanned out unnumbered from now on is missed; may take as long as an outage."""
+        ...
+
     async def run(self) -> None:
         """Until cancelled."""
         ...

@@ -76,8 +76,6 @@ class Joining:
             self._refuse(connection, refused)
             return
         member = await self._seat(connection, present, entered.room, payload.capabilities, traceparent)
-        if member is None:
-            return
         self._welcome(connection, member, entered, secret, traceparent)
         self._tasks.spawn(self._after(member, entered, claims))
 
@@ -171,11 +169,13 @@ class Joining:
         view: RoomView,
         capabilities: m.Capabilities,
         traceparent: str | None,
-    ) -> Member | None:
-        """The member, unless the socket has gone meanwhile."""
+    ) -> Member:
+        """The member in their seat; whoever had it on this process is closed."""
         room = self._rooms.open(view)
+        await self._rooms.ready(room)
         if room.generation != view.generation:
             await self._recover(room)  # the room was lost, and this join made it anew
+        room = self._rooms.open(view)  # the last person may have left it meanwhile
         room.epoch, room.topology = view.epoch, view.topology
         room.node_id, room.region = view.sfu_node or room.node_id, view.sfu_region or room.region
         member = Member(
@@ -345,8 +345,6 @@ class Joining:
         room = self._rooms.get(view.room_id)
         former = room.members.get(present.user_id) if room is not None else None
         member = await self._seat(connection, present, view, m.Capabilities(), traceparent)
-        if member is None:
-            return
         if former is not None:  # on this process: its media session goes on
             member.media, member.capabilities = former.media, former.capabilities
             if self._publisher.suspect:  # taken up without the directory, which still has the former connection

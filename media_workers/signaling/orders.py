@@ -83,6 +83,8 @@ class Orders:
         self._tasks.spawn(act())
 
     def _taken_over(self, room: Room, event: RoomEvent, order: _Order) -> None:
+        if event.origin == self._recovery.process_id:
+            return  # the new connection is on this process, which gives it the seat by itself
         member = room.members.get(UserId(event.to or ""))
         if member is None or member.present.connection_id == order.connection_id:
             return

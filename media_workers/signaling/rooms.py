@@ -5,6 +5,7 @@ A `Member` is a person's seat on this process; it outlives its connection for th
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from conference.protocol.replay import Kept, Replay
 from media_workers.signaling.connection import Connection
 from media_workers.signaling.metrics import Metrics
 
+_READY_S: Final = 0.5
 LATE_EVENTS: Final = 256  # of one room, kept while the directory is away
 
 
@@ -175,6 +177,14 @@ class Rooms:
     def follow(self, room: Room, seq: int) -> None:
         if self.listener is not None:
             self.listener.follow(room.id, room.generation, seq)
+
+    async def ready(self, room: Room) -> None:
+        """The room is heard; what carries no number (SDP of another person) would be lost before. Bounded: numbered
+        events come in any case."""
+        if self.listener is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_READY_S):
+                    await self.listener.ready(room.id)
 
     def seat(self, member: Member) -> Member | None:
         """Gives the member their place; gives the one who had it."""

@@ -266,6 +266,9 @@ class _MemoryListener:
     def unfollow(self, room_id: MeetingId) -> None:
         self._positions.pop(room_id, None)
 
+    async def ready(self, room_id: MeetingId) -> None:
+        """From `follow` on."""
+
     def hear(self, event: RoomEvent) -> None:
         if event.room_id in self._positions:
             self._waiting.append(event)

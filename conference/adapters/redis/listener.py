@@ -8,7 +8,7 @@ connection is pinged, because a TCP connection can be dead for many minutes with
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from redis.exceptions import RedisError
@@ -32,13 +32,14 @@ Since = Callable[[MeetingId, str, int], Awaitable[Sequence[RoomEvent] | None]]
 class _Position:
     """How far a room has been delivered. `heard` is the highest seq that pub/sub told of."""
 
-    __slots__ = ("generation", "heard", "reader", "seq")
+    __slots__ = ("generation", "heard", "reader", "seq", "subscribed")
 
     def __init__(self, generation: str, seq: int) -> None:
         self.generation = generation
         self.seq = seq
         self.heard = seq
         self.reader: asyncio.Task[None] | None = None
+        self.subscribed = asyncio.Event()
 
 
 class RedisRoomListener:
@@ -51,7 +52,7 @@ class RedisRoomListener:
         self._rooms: dict[MeetingId, _Position] = {}
         self._channels: dict[str, MeetingId] = {}
         self._subscribed: set[str] = set()
-        self._changed = asyncio.Event()
+        self._waiting: asyncio.Timeout | None = None  # of the read that `_wake` interrupts
 
     def follow(self, room_id: MeetingId, generation: str, seq: int) -> None:
         old = self._rooms.get(room_id)
@@ -61,79 +62,106 @@ class RedisRoomListener:
         channel = _channel(room_id)
         self._channels[channel] = room_id
         if channel in self._subscribed:
+            position.subscribed.set()
             self._read_stream(room_id, position)
-        self._changed.set()
+        self._wake()
 
     def unfollow(self, room_id: MeetingId) -> None:
         position = self._rooms.pop(room_id, None)
         if position is not None and position.reader is not None:
             position.reader.cancel()
         self._channels.pop(_channel(room_id), None)
-        self._changed.set()
+        self._wake()
+
+    async def ready(self, room_id: MeetingId) -> None:
+        position = self._rooms.get(room_id)
+        if position is not None:
+            await position.subscribed.wait()
 
     async def run(self) -> None:
+        failed = False
         try:
             while True:
                 try:
-                    await self._listen()
+                    async for _ in self._heartbeats():
+                        failed = False
                 except (RedisError, OSError, TimeoutError) as error:
-                    _log.warning("listening to rooms was interrupted", extra={"error": type(error).__name__})
+                    if not failed:
+                        _log.warning("listening to rooms was interrupted", extra={"error": type(error).__name__})
+                    failed = True
                 await asyncio.sleep(_RECONNECT_S)
         finally:
             for position in self._rooms.values():
                 if position.reader is not None:
                     position.reader.cancel()
 
-    async def _listen(self) -> None:
-        """One connection's life."""
+    async def _heartbeats(self) -> AsyncIterator[None]:
+        """One connection's life, in one task: redis-py reconnects by itself inside of any call, so that two tasks on
+        one connection would both do it. Gives a beat whenever the server was heard."""
         redis: Any = self._client.redis
         pubsub = redis.pubsub()
-        keeper: asyncio.Task[None] | None = None
-        self._subscribed.clear()
+        # On a cluster each node has its connection and its own health checks.
+        is_cluster = hasattr(pubsub, "get_sharded_message")
+        read = pubsub.get_sharded_message if is_cluster else pubsub.get_message
+        asked: set[str] = set()
+        loop = asyncio.get_running_loop()
+        heard = pinged = loop.time()
         try:
             await pubsub.ssubscribe(_KEEP_OPEN)
-            self._changed.set()
-            keeper = asyncio.create_task(self._keep(pubsub))
-            while not keeper.done():
-                async with asyncio.timeout(_SILENCE_S):
-                    message = await pubsub.get_message(timeout=None)
+            while True:
+                asked = await self._subscribe(pubsub, asked)
+                message = await self._next(read)
+                now = loop.time()
                 if message is not None:
+                    heard = now
                     self._heard(message)
-            keeper.result()
+                    yield
+                elif now - heard > _SILENCE_S and not is_cluster:
+                    raise TimeoutError
+                if now - pinged > _PING_S and not is_cluster:
+                    pinged = now
+                    await pubsub.ping()
         finally:
-            if keeper is not None:
-                keeper.cancel()
-                await asyncio.gather(keeper, return_exceptions=True)
             self._subscribed.clear()
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 await pubsub.aclose()
 
-    async def _keep(self, pubsub: Any) -> None:
-        """Subscribes to what is followed, and pings."""
-        asked: set[str] = set()
-        while True:
-            self._changed.clear()
-            wanted = set(self._channels)
-            for channel in wanted - asked:
-                await pubsub.ssubscribe(channel)
-            for channel in asked - wanted:
-                await pubsub.sunsubscribe(channel)
-                self._subscribed.discard(channel)
-            asked = wanted
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PING_S):
-                    await self._changed.wait()
-                continue
-            await pubsub.ping()
+    async def _next(self, read: Callable[..., Awaitable[Any]]) -> Any:
+        """The next message; None when the time for a ping has come, or rooms came or went."""
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                return await read(timeout=_PING_S)
+        except TimeoutError:
+            return None
+        finally:
+            self._waiting = None
+
+    def _wake(self) -> None:
+        if self._waiting is not None:
+            self._waiting.reschedule(asyncio.get_running_loop().time())
+
+    async def _subscribe(self, pubsub: Any, asked: set[str]) -> set[str]:
+        """Makes the connection hear what is followed now; gives that."""
+        if self._channels.keys() == asked:
+            return asked
+        wanted = set(self._channels)  # as of now: rooms come and go during the calls below
+        for channel in wanted - asked:
+            await pubsub.ssubscribe(channel)
+        for channel in asked - wanted:
+            await pubsub.sunsubscribe(channel)
+            self._subscribed.discard(channel)
+        return wanted
 
     def _heard(self, message: dict[str, Any]) -> None:
         kind, channel = message["type"], message["channel"]
+        if kind == "ssubscribe":
+            self._subscribed.add(channel)
         room_id = self._channels.get(channel) if isinstance(channel, str) else None
         if room_id is None:
             return
         position = self._rooms[room_id]
         if kind == "ssubscribe":
-            self._subscribed.add(channel)
+            position.subscribed.set()
             self._read_stream(room_id, position)
         elif kind == "smessage":
             self._event(event_of_message(room_id, message["data"]), position)
