@@ -36,10 +36,10 @@ class Settings(BaseSettings):
     ca_file: Path | None = Field(None, description="Extra certificate authority that outgoing TLS trusts.")
 
     # --- stores ---
-    database_url: str = Field(
-        "", description="SQLAlchemy URL (sqlite+aiosqlite or postgresql+asyncpg); empty: SQLite in the data folder."
+    database_url: str = Field("", description="SQLAlchemy URL, sqlite or postgresql; empty: SQLite in the data folder.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", repr=False, description="Redis 7.0 or later, or Valkey; rediss for TLS."
     )
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis 7.0 or later, or Valkey.")
     redis_cluster: bool = Field(False, description="The Redis server is a cluster (OSS cluster API).")
     event_queue: Literal["embedded"] = Field("embedded", description="Where the outbox delivers domain events.")
     keys_dir: Path | None = Field(
@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     @property
     def sql_url(self) -> str:
         """The database to use."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'parley.db'}"
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'parley.db'}"
 
     @property
     def keys_folder(self) -> Path:

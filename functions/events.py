@@ -5,16 +5,14 @@ one was published. Handlers are a table (type -> function). Each is idempotent b
 an id that the directory knows, and it tells a state, not a step.
 """
 
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from conference.domain.errors import ProtocolError
 from conference.domain.events import LEFT_REMOVED
-from conference.domain.ids import ConsentId, EventId, MeetingId, ParticipantId, UserId
+from conference.domain.ids import ConsentId, ParticipantId, UserId
 from conference.domain.records import DomainEvent, EventType
+from conference.protocol.events import decode_event, encode_event
 from functions.live import order_end, order_grants, order_removal
 from functions.services import Services
 
@@ -34,7 +32,7 @@ async def relay(services: Services) -> int:
         if not events:
             break
         for event in events:
-            await services.queue.send(QUEUE, encode(event), now=services.clock.now(), message_id=event.id)
+            await services.queue.send(QUEUE, encode_event(event), now=services.clock.now(), message_id=event.id)
         await services.outbox.published([event.id for event in events], services.clock.now())
         moved += len(events)
     return moved
@@ -43,39 +41,10 @@ async def relay(services: Services) -> int:
 async def handle(services: Services, body: str) -> None:
     """Hands a queue message to its handler. Raises ProtocolError for one that is no event (it goes to the poison
     queue), Unavailable where a dependency is away (the queue gives it again)."""
-    event = decode(body)
+    event = decode_event(body)
     handler = HANDLERS.get(event.type)
     if handler is not None:
         await handler(services, event)
-
-
-def encode(event: DomainEvent) -> str:
-    """The event as JSON."""
-    members = {
-        "id": event.id,
-        "meetingId": event.meeting_id,
-        "seq": event.seq,
-        "type": event.type.value,
-        "at": event.at.isoformat(),
-        "payload": dict(event.payload),
-    }
-    return json.dumps(members, separators=(",", ":"))
-
-
-def decode(body: str) -> DomainEvent:
-    """The event in a queue message. Raises ProtocolError."""
-    try:
-        members: dict[str, Any] = json.loads(body)
-        return DomainEvent(
-            EventId(str(members["id"])),
-            MeetingId(str(members["meetingId"])),
-            int(members["seq"]),
-            EventType(members["type"]),
-            datetime.fromisoformat(members["at"]),
-            dict(members["payload"]),
-        )
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise ProtocolError("invalid-event", "the queue message is not a domain event") from None
 
 
 async def _on_meeting_ended(services: Services, event: DomainEvent) -> None:

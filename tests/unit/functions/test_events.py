@@ -8,7 +8,8 @@ import pytest
 from conference.domain.errors import ProtocolError, Unavailable
 from conference.domain.ids import EventId, MeetingId, ParticipantId
 from conference.domain.records import DomainEvent, EventType
-from functions.events import HANDLERS, QUEUE, decode, encode, handle, relay
+from conference.protocol.events import decode_event, encode_event
+from functions.events import HANDLERS, QUEUE, handle, relay
 
 pytestmark = pytest.mark.unit
 
@@ -18,14 +19,14 @@ async def queued(stage: Any) -> list[DomainEvent]:
     found = []
     while messages := await stage.services.queue.receive(QUEUE, now=stage.clock.now()):
         for message in messages:
-            found.append(decode(message.body))
+            found.append(decode_event(message.body))
             await stage.services.queue.delete(QUEUE, message)
     return found
 
 
 async def handles(stage: Any, delivered: list[DomainEvent]) -> None:
     for event in delivered:
-        await handle(stage.services, encode(event))
+        await handle(stage.services, encode_event(event))
 
 
 async def connects(stage: Any, person: Any, meeting_id: str) -> ParticipantId:
@@ -46,7 +47,7 @@ def test_an_event_survives_the_queue() -> None:
         datetime.fromisoformat("2026-01-01T12:00:00.000123+00:00"),
         {"by": "u", "sessionId": None},
     )
-    assert decode(encode(event)) == event
+    assert decode_event(encode_event(event)) == event
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_an_event_survives_the_queue() -> None:
 )
 def test_a_message_that_is_no_event_is_refused(body: str) -> None:
     with pytest.raises(ProtocolError):
-        decode(body)
+        decode_event(body)
 
 
 async def test_the_relay_moves_every_event_once_and_in_order_per_room(stage: Any, ada: Any, ben: Any) -> None:
@@ -128,5 +129,5 @@ async def test_events_without_a_handler_are_taken_and_dropped(stage: Any, ada: A
     await relay(stage.services)
     (event,) = await queued(stage)
     assert event.type not in HANDLERS
-    await handle(stage.services, encode(event))
+    await handle(stage.services, encode_event(event))
     assert stage.presence.events == []

@@ -18,8 +18,8 @@ from conference.domain.errors import ProtocolError, Refused
 from conference.domain.ids import MeetingId, TenantId, UserId
 from conference.domain.meetings import Meeting
 from conference.domain.records import Segment
+from conference.protocol.events import decode_event
 from functions.conditions import expected_version, id_for
-from functions.events import decode
 from functions.meetings.schemas import JoinIn, MeetingIn
 from functions.rooms.schemas import RoomChange
 from functions.transcripts.schemas import as_srt, as_vtt
@@ -60,7 +60,7 @@ def test_any_idempotency_key_gives_one_id_or_a_refusal(key: str) -> None:
 @given(st.text() | JSON.map(json.dumps))
 def test_any_queue_message_is_an_event_or_a_protocol_error(body: str) -> None:
     with suppress(ProtocolError):
-        decode(body)
+        decode_event(body)
 
 
 @pytest.mark.parametrize("shape", [MeetingIn, JoinIn, RoomChange, ConsentIn])
