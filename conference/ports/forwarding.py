@@ -25,7 +25,6 @@ class TrackCodec:
     clock_rate: int
     rtx_payload_type: int | None = None
     has_nack: bool = False
-    has_pli: bool = False
 
 
 @dataclass(frozen=True, slots=True)
