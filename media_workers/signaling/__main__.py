@@ -8,7 +8,6 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
-from conference.settings import settings
 from media_workers.signaling.wiring import build
 
 _log = logging.getLogger(__name__)
@@ -16,8 +15,7 @@ _log = logging.getLogger(__name__)
 
 async def main() -> int:
     """Runs the worker; the exit code."""
-    chosen = settings()
-    wiring = build(chosen)
+    wiring = build()
     worker = wiring.worker
     loop = asyncio.get_running_loop()
     hurry = asyncio.Event()
@@ -28,7 +26,7 @@ async def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
     try:
-        port = await worker.start(chosen.signaling_host, chosen.signaling_port)
+        port = await worker.start(*wiring.address)
     except OSError as error:
         _log.error("signaling cannot start: %s", error.strerror or "the port cannot be bound")
         await wiring.close()

@@ -19,7 +19,7 @@ from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
 from conference.domain.ids import Secret
 from conference.protocol.session import Limits
-from conference.settings import Settings
+from conference.settings import Settings, settings
 from media_workers.signaling.handshake import origin_of
 from media_workers.signaling.metrics import Metrics
 from media_workers.signaling.services import Options, Services
@@ -29,10 +29,13 @@ SERVICE_NAME = "parley-signaling"
 
 
 class Wiring:
-    """The worker, and how to close what it was built from."""
+    """The worker, the host and port it is to bind, and how to close what it was built from."""
 
-    def __init__(self, worker: SignalingWorker, closers: tuple[Callable[[], Awaitable[None]], ...]) -> None:
+    def __init__(
+        self, worker: SignalingWorker, address: tuple[str, int], closers: tuple[Callable[[], Awaitable[None]], ...]
+    ) -> None:
         self.worker = worker
+        self.address = address
         self._closers = closers
 
     async def close(self) -> None:
@@ -40,8 +43,10 @@ class Wiring:
             await close()
 
 
-def build(chosen: Settings) -> Wiring:
-    """Raises ValueError. Call inside the event loop."""
+def build(chosen: Settings | None = None) -> Wiring:
+    """From these settings (default: the process's). Raises pydantic.ValidationError, ValueError. Call it inside the
+    event loop."""
+    chosen = chosen or settings()
     telemetry.configure(SERVICE_NAME, chosen)
     metrics, ids = Metrics(), SystemIds()
     process_id = str(uuid.uuid4())
@@ -61,7 +66,8 @@ def build(chosen: Settings) -> Wiring:
         metrics=metrics,
         options=options_of(chosen),
     )
-    return Wiring(SignalingWorker(services), (redis.close, database.close))
+    address = (chosen.signaling_host, chosen.signaling_port)
+    return Wiring(SignalingWorker(services), address, (redis.close, database.close))
 
 
 def options_of(chosen: Settings) -> Options:
