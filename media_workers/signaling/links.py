@@ -82,7 +82,8 @@ class ControlLink:
                     await self._connection()
                     backoff = _FIRST_BACKOFF_S
                 except (aiohttp.ClientError, OSError, TimeoutError, Unavailable, WireError) as error:
-                    _log.warning("control link failed", extra={"node": self.node_id, "error": type(error).__name__})
+                    if backoff == _FIRST_BACKOFF_S:  # said once an outage
+                        _log.warning("control link failed", extra={"node": self.node_id, "error": type(error).__name__})
                 self._down()
                 await asyncio.sleep(backoff)
                 backoff = min(_LAST_BACKOFF_S, backoff * 2)

@@ -161,7 +161,12 @@ class Media:
             member.connection.send(error_message("sfu-unavailable", text, retryable=True))
 
     def retry(self) -> None:
-        """Opens what is not open: called every few seconds."""
+        """Opens what is not open, and ends links to nodes that are gone: called every few seconds."""
+        used = {member.media.node_id for member in self._rooms.members()}
+        for node_id, former in tuple(self._links.items()):
+            if node_id not in used and not former.up and self.nodes.get(node_id) is None:
+                del self._links[node_id]
+                self._tasks.spawn(former.stop())
         for member in self._rooms.members():
             seat = member.media
             link = self._links.get(seat.node_id) if seat.node_id else None

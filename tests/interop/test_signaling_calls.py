@@ -164,6 +164,7 @@ async def test_a_dead_node_is_replaced_and_clients_get_new_endpoints(world: Worl
     for client in clients:
         assert (await client.payload("SfuEndpoint"))["nodeId"] == "node-b"
     assert len(second.sessions) == 2
+    await eventually(lambda: all(set(p.worker._media._links) == {"node-b"} for p in (one, two)))
     view = await world.presence.view(world.room)
     assert view is not None
     assert view.sfu_node == "node-b"
