@@ -137,8 +137,9 @@ class RedisRoomListener:
             self._waiting = None
 
     def _wake(self) -> None:
-        if self._waiting is not None:
-            self._waiting.reschedule(asyncio.get_running_loop().time())
+        waiting, self._waiting = self._waiting, None  # once: a time-out that expires cannot be set again
+        if waiting is not None:
+            waiting.reschedule(asyncio.get_running_loop().time())
 
     async def _subscribe(self, pubsub: Any, asked: set[str]) -> set[str]:
         """Makes the connection hear what is followed now; gives that."""
