@@ -76,7 +76,8 @@ class Joining:
             self._refuse(connection, refused)
             return
         member = await self._seat(connection, present, entered.room, payload.capabilities, traceparent)
-        self._welcome(connection, member, entered, secret, traceparent)
+        missed = await self._told_before(member.room, entered.room)
+        self._welcome(connection, member, entered, missed, secret, traceparent)
         self._tasks.spawn(self._after(member, entered, claims))
 
     async def _verify(self, token: str, room_id: str) -> JoinClaims:
@@ -194,7 +195,13 @@ class Joining:
             self._publisher.suspect = True  # the upkeep does it
 
     def _welcome(
-        self, connection: Connection, member: Member, entered: Entered, secret: str, traceparent: str | None
+        self,
+        connection: Connection,
+        member: Member,
+        entered: Entered,
+        missed: list[RoomEvent],
+        secret: str,
+        traceparent: str | None,
     ) -> None:
         room, view = member.room, entered.room
         people = {**{u: other.present for u, other in room.members.items()}, **view.participants}
@@ -215,17 +222,33 @@ class Joining:
         for news in room.announcements:
             if news.seq > view.seq:
                 introduce(connection, member.user_id, news)
-        self._catch_up(connection, room)
+        self._catch_up(connection, room, missed)
 
-    def _catch_up(self, connection: Connection, room: Room) -> None:
-        """What the room told between the snapshot and this moment."""
+    async def _told_before(self, room: Room, view: RoomView) -> list[RoomEvent]:
+        """What was told after the snapshot and before this process heard the room: of two who enter a new room at once,
+        the one who entered last may be seated first."""
+        if room.generation != view.generation or room.replay.after(view.seq) is not None:
+            return []
+        try:
+            events = await self._services.presence.since(room.id, view.generation, view.seq)
+        except Unavailable:
+            return []
+        return list(events or ())
+
+    def _catch_up(self, connection: Connection, room: Room, missed: list[RoomEvent]) -> None:
+        """What the room told between the snapshot and this moment: first what the directory kept, then what we did."""
+        for event in missed:
+            if "." not in event.type and connection.session.wants(event.seq, event.to):
+                connection.relay(Outgoing(event.type, event.payload.encode(), seq=event.seq))
+        if missed:
+            connection.session.seq = max(connection.session.seq, missed[-1].seq)  # addressed to others
         kept = room.replay.after(connection.session.seq)
         if kept is None:
             connection.end(CloseCode.RESUME, "events-lost")
             return
-        for event in kept:
-            if connection.session.wants(event.seq, event.to):
-                connection.relay(event.outgoing)
+        for own in kept:
+            if connection.session.wants(own.seq, own.to):
+                connection.relay(own.outgoing)
 
     async def _after(self, member: Member, entered: Entered, claims: JoinClaims) -> None:
         """What need not hold up RoomJoined."""
@@ -362,12 +385,7 @@ class Joining:
         )
         seq = view.seq if fresh else payload.last_seq
         connection.apply(connection.session.joined(_identity(member, view, seq), reply, traceparent))
-        for event in missed or ():
-            if "." not in event.type and connection.session.wants(event.seq, event.to):
-                connection.relay(Outgoing(event.type, event.payload.encode(), seq=event.seq))
-        if missed:
-            connection.session.seq = max(connection.session.seq, missed[-1].seq)  # addressed to others
-        self._catch_up(connection, member.room)
+        self._catch_up(connection, member.room, missed or [])
         self._services.metrics.resumes.labels("snapshot" if fresh else "replay").inc()
         self._media.resumed(member)
 
