@@ -115,7 +115,7 @@ async def test_the_host_ends_the_meeting_for_all(arrive: Arrive) -> None:
     alex, blair = await _meet(arrive, GREEN)
     await alex.page.get_by_test_id("end-for-all").click()
     await alex.page.get_by_test_id("confirm").click()
-    await expect(blair.page.get_by_test_id("notice")).to_have_attribute("data-code", "meeting-ended")
+    await expect(blair.page.get_by_test_id("notice")).to_have_attribute("data-code", "room-ended")
     await screenshot(blair.page, SCREENSHOTS, "ended")
 
 
