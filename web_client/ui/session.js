@@ -29,6 +29,7 @@ export class Session extends Emitter {
       call.on('room', () => this.#roomChanged()),
     );
     this.#roomChanged();
+    this.#devicesChanged(); // one may have opened while the join was under way
   }
 
   get canPublish() {
@@ -42,11 +43,8 @@ export class Session extends Emitter {
     if (!devices.microphone) {
       devices.isMuted = false;
       if (!(await devices.open('microphone'))) return this.#trouble('microphone');
-      call.update({ isMuted: false });
     } else {
-      const isMuted = !call.own.isMuted;
-      devices.mute(isMuted);
-      call.update({ isMuted });
+      devices.mute(!call.own.isMuted);
     }
     this.emit('change');
     return undefined;
@@ -58,9 +56,8 @@ export class Session extends Emitter {
     if (call.own.isVideoOn) {
       call.update({ isVideoOn: false });
       devices.close('camera');
-    } else {
-      if (!(await devices.open('camera'))) return this.#trouble('camera');
-      call.update({ isVideoOn: true });
+    } else if (!(await devices.open('camera'))) {
+      return this.#trouble('camera');
     }
     this.emit('change');
     return undefined;
@@ -72,12 +69,15 @@ export class Session extends Emitter {
     this.emit('notice', { text: reason(code).text, code, iconName: 'circle-alert' });
   }
 
-  /** Another device was chosen, or one came or went. */
+  /** Another device was chosen, or one came or went: what is sent and what the others are told follow the devices. */
   #devicesChanged() {
     const { devices, call } = this;
     if (call.state === 'ended' || !this.canPublish) return;
     call.setTrack('microphone', devices.microphone);
     call.setTrack('camera', devices.camera);
+    const isMuted = devices.isMuted || !devices.microphone;
+    const isVideoOn = Boolean(devices.camera);
+    if (isMuted !== call.own.isMuted || isVideoOn !== call.own.isVideoOn) call.update({ isMuted, isVideoOn });
     this.emit('change');
   }
 
@@ -134,7 +134,6 @@ export class Session extends Emitter {
     const by = this.call.room.people.get(byUserId)?.displayName ?? 'The host';
     if (action === 'mute') {
       this.devices.mute(true);
-      this.call.update({ isMuted: true });
       this.emit('notice', {
         text: `${by} muted you. Unmute yourself when you want to speak.`,
         code: 'muted',
