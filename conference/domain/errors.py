@@ -2,7 +2,7 @@
 
 `ProtocolError`: the peer broke the wire. `Refused`: policy said no; policies *return* it, use cases may raise it.
 `Unavailable`: a dependency failed. Anything else is a bug, and none of its text leaves the process.
-`functions/problems.py` and `media_workers/signaling/closing.py` are the two edges that map them, once each.
+`functions/problems.py` and `conference/protocol/session.py` (`close_code`) are the two edges that map them, once each.
 """
 
 from dataclasses import dataclass, field
