@@ -15,7 +15,6 @@ from conference.protocol.frames import Outgoing, text_frame
 from conference.protocol.rate import TokenBucket
 from conference.protocol.session import (
     Close,
-    CloseCode,
     Enter,
     Identity,
     Limits,
