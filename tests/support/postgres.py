@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -59,8 +59,10 @@ def _free_port() -> int:
 class PostgresServer:
     """One cluster in a temporary folder."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, options: Mapping[str, str] | None = None) -> None:
+        """`options` of the server go before those of the tests."""
         self._binaries = binaries
+        self._options = {**_OPTIONS, **(options or {})}
         self._user = _server_user()
         # Root's own temporary folder may be closed to the user that the server runs as.
         self._folder = Path(tempfile.mkdtemp(prefix="parley-postgres-", dir="/tmp" if self._user else None))
@@ -75,7 +77,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Starts it and waits until it answers. Raises RuntimeError where it does not in time."""
-        options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
+        options = [word for name, value in self._options.items() for word in ("-c", f"{name}={value}")]
         command = [str(self._binaries / "postgres"), "-D", str(self._folder / "data"), "-p", str(self.port), *options]
         self._process = subprocess.Popen(command, user=self._user, cwd=self._folder, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + START_DEADLINE_S
