@@ -9,8 +9,14 @@
 import { Emitter } from './events.js';
 import { SFU, candidateOf, randomId } from './wire.js';
 
-/** Captures at least this wide are sent as three layers. */
-const SIMULCAST_WIDTH = 640;
+/**
+ * The layers of a camera by the width of its capture: rid and divisor. libwebrtc sends no more layers than its table of
+ * resolutions allows (640x360 two, 960x540 three) and drops the largest of those that are too many.
+ */
+const LAYERS = /** @type {const} */ ([
+  [960, [['q', 4], ['h', 2], ['f', 1]]],
+  [480, [['q', 2], ['f', 1]]],
+]);
 const VIDEO_BITRATES = /** @type {const} */ ([
   [1280, 1_700_000],
   [960, 1_000_000],
@@ -33,7 +39,7 @@ function bitrateFor(width) {
 }
 
 /**
- * The encodings for a track of a source; layers are q, h, f at a quarter, a half and full size.
+ * The encodings for a track of a source.
  * @param {import('./messages.d.ts').Source} source
  * @param {{width?: number}} size
  * @returns {RTCRtpEncodingParameters[]}
@@ -42,12 +48,13 @@ export function encodingsFor(source, { width = 0 }) {
   if (source === 'microphone') return [{ maxBitrate: SPEECH_BITRATE, networkPriority: 'high' }];
   if (source === 'screenAudio') return [{ maxBitrate: 96_000 }];
   if (source === 'screen') return [{ maxBitrate: SCREEN_BITRATE, maxFramerate: 15 }];
-  if (width < SIMULCAST_WIDTH) return [{ maxBitrate: bitrateFor(width) }];
-  return [
-    { rid: 'q', scaleResolutionDownBy: 4, maxBitrate: bitrateFor(width / 4) },
-    { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: bitrateFor(width / 2) },
-    { rid: 'f', scaleResolutionDownBy: 1, maxBitrate: bitrateFor(width) },
-  ];
+  const layers = LAYERS.find(([least]) => width >= least)?.[1];
+  if (!layers) return [{ maxBitrate: bitrateFor(width) }];
+  return layers.map(([rid, divisor]) => ({
+    rid,
+    scaleResolutionDownBy: divisor,
+    maxBitrate: bitrateFor(width / divisor),
+  }));
 }
 
 export class Publisher extends Emitter {

@@ -50,16 +50,21 @@ test('what creates carries an Idempotency-Key, and the bearer token', async () =
   assert.match(headers['Idempotency-Key'], /^[0-9a-f-]{36}$/);
 });
 
-test('a wide camera is sent in three layers, a small one in one', () => {
-  const wide = encodingsFor('camera', { width: 1280 });
-  assert.deepEqual(
-    wide.map(({ rid, scaleResolutionDownBy }) => [rid, scaleResolutionDownBy]),
-    [
-      ['q', 4],
-      ['h', 2],
-      ['f', 1],
-    ],
-  );
+test('a camera is sent in as many layers as its width carries, the largest at full size', () => {
+  /** @param {number} width */
+  const layers = (width) =>
+    encodingsFor('camera', { width }).map(({ rid, scaleResolutionDownBy }) => [rid, scaleResolutionDownBy]);
+  const three = [
+    ['q', 4],
+    ['h', 2],
+    ['f', 1],
+  ];
+  const two = [
+    ['q', 2],
+    ['f', 1],
+  ];
+  assert.deepEqual([1920, 1280, 960].map(layers), [three, three, three]);
+  assert.deepEqual([959, 640, 480].map(layers), [two, two, two]);
   assert.equal(encodingsFor('camera', { width: 320 }).length, 1);
   assert.equal(encodingsFor('screen', { width: 1920 }).length, 1);
 });
