@@ -40,6 +40,8 @@ KINDS: Final[Mapping[str, str]] = {"opus": "audio", "VP8": "video", "VP9": "vide
 VIDEO_PREFERENCE: Final = ("VP8", "H264", "VP9")
 SHA_DIGESTS: Final[Mapping[str, int]] = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
 MAX_RIDS: Final = 8
+# Opus parameters of a sender that a receiver has to know (RFC 7587 6.1); they alone make a payload type of their own.
+OPUS_SENT: Final = frozenset({"sprop-stereo", "stereo", "usedtx", "useinbandfec"})
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]{1,64}")
 _ICE: Final = re.compile(r"[A-Za-z0-9+/]{4,256}")
 _RID: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
@@ -151,9 +153,18 @@ def _codec(
     if name == "VP9" and fmtp.get("profile-id", "0") != "0":
         return None
     allowed = FORMAT_PARAMETERS[name]
-    kept = tuple(sorted((key, text) for key, text in fmtp.items() if key in allowed and _TOKEN.fullmatch(text)))
+    kept = tuple(sorted((key, text) for key, text in fmtp.items() if key in allowed and _is_value(key, text)))
     channels = 2 if name == "opus" else 1
     return Codec(name, pt, CLOCK_RATES[name], channels, kept, frozenset(feedback) & FEEDBACK[kind], rtx)
+
+
+def _is_value(key: str, text: str) -> bool:
+    return text in {"0", "1"} if key in OPUS_SENT else _TOKEN.fullmatch(text) is not None
+
+
+def is_token(text: str) -> bool:
+    """Whether a peer's text may stand in the SDP of others (RFC 8866 9, `token`; at most 64 characters)."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def _is_profile(text: str) -> bool:

@@ -6,8 +6,8 @@ that the browser fires `track` again), under new SSRCs. The list of sections sta
 were there at once, and within a fixed limit.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from conference.protocol import sdp
@@ -15,6 +15,7 @@ from conference.protocol.negotiation import (
     AUDIO_LEVEL,
     EXTENSIONS,
     MID,
+    OPUS_SENT,
     TRANSPORT_CC,
     Codec,
     LocalTransport,
@@ -92,26 +93,42 @@ class _Slot:
 
 @dataclass(slots=True)
 class PayloadTypes:
-    """Payload types of a bundle: one per codec and format, since a bundle shares their meaning (RFC 8843 9.1)."""
+    """Payload types of a bundle: one per codec and format, since a bundle shares their meaning (RFC 8843 9.1).
+
+    A format keeps its type while a section names it. There are only so many: one publisher's odd formats must not use
+    up what the tracks of others need, so a format that finds none is refused.
+    """
 
     used: dict[tuple[str, tuple[Attribute, ...]], tuple[int, int | None]] = field(default_factory=dict)
 
-    def of(self, codec: Codec) -> tuple[int, int | None]:
-        """(payload type, RTX payload type). Raises `too-many-codecs`."""
+    def of(self, codec: Codec, named: Collection[Codec]) -> tuple[int, int | None] | None:
+        """(payload type, RTX payload type), None where none is left. `named` are the codecs of the sections."""
         key = (codec.name, codec.fmtp)
         if key not in self.used:
-            self.used[key] = self._free(codec)
+            kept = {(one.name, one.fmtp) for one in named}
+            self.used = {known: types for known, types in self.used.items() if known in kept}
+            found = self._free(codec)
+            if found is None:
+                return None
+            self.used[key] = found
         return self.used[key]
 
-    def _free(self, codec: Codec) -> tuple[int, int | None]:
+    def _free(self, codec: Codec) -> tuple[int, int | None] | None:
         taken = {pt for pair in self.used.values() for pt in pair if pt is not None}
         main, rtx = _PREFERRED_TYPES[codec.name]
         if main not in taken:
             return main, rtx
         free = [pt for pt in _OTHER_TYPES if pt not in taken]
         if len(free) < 2:
-            raise problem("too-many-codecs", "the payload types of this connection are used up")
+            return None
         return free[0], None if rtx is None else free[1]
+
+
+def _offered(codec: Codec) -> Codec:
+    """The publisher's codec as it is offered on. What it wants to receive itself says nothing about what it sends."""
+    if codec.name != "opus":
+        return codec
+    return replace(codec, fmtp=tuple(pair for pair in codec.fmtp if pair[0] in OPUS_SENT))
 
 
 class SubscribeOffers:
@@ -172,19 +189,29 @@ class SubscribeOffers:
         for track in self._wanted.values():
             if track.track_id in placed:
                 continue
-            slot = next((s for s in self._slots if s.is_free and s.kind == track.kind), None)
+            codec, types = _offered(track.codec), self._room_for(track)
+            if types is None:
+                continue
+            slot = self._free_slot(track)
             if slot is None:
-                if len(self._slots) >= MAX_SUBSCRIBE_SECTIONS:
-                    continue  # waits for a section that becomes free
-                slot = _Slot(f"s{len(self._slots)}", track.kind, track.codec)
+                slot = _Slot(f"s{len(self._slots)}", track.kind, codec)
                 self._slots.append(slot)
-            self._fill(slot, track)
+            self._fill(slot, track, codec, types)
 
-    def _fill(self, slot: _Slot, track: OfferedTrack) -> None:
-        main, rtx = self._types.of(track.codec)
-        name, fmtp = track.codec.name, track.codec.fmtp
+    def _free_slot(self, track: OfferedTrack) -> _Slot | None:
+        return next((s for s in self._slots if s.is_free and s.kind == track.kind), None)
+
+    def _room_for(self, track: OfferedTrack) -> tuple[int, int | None] | None:
+        """The payload types of a track that can be offered now; None for one that waits for a section or a type."""
+        place = self._free_slot(track)
+        if place is None and len(self._slots) >= MAX_SUBSCRIBE_SECTIONS:
+            return None
+        return self._types.of(_offered(track.codec), [slot.codec for slot in self._slots if slot is not place])
+
+    def _fill(self, slot: _Slot, track: OfferedTrack, codec: Codec, types: tuple[int, int | None]) -> None:
+        main, rtx = types
         feedback = _OFFERED_FEEDBACK[track.kind]
-        slot.codec = Codec(name, main, track.codec.clock_rate, track.codec.channels, fmtp, feedback, rtx)
+        slot.codec = replace(codec, payload_type=main, feedback=feedback, rtx_payload_type=rtx)
         slot.track, slot.is_free = track, False
         slot.ssrc = self._unique_ssrc()
         slot.rtx_ssrc = None if rtx is None else self._unique_ssrc()
@@ -261,9 +288,10 @@ class SubscribeOffers:
         for slot, section, was in zip(self._slots, sections, offered, strict=False):
             slot.is_dead = slot.is_dead or section.port == 0
             slot.is_free = was is None and not slot.is_dead
-        # A free section may now serve a track that had to wait.
+        # A section that became free may serve a track that had to wait.
         placed = {slot.track.track_id for slot in self._slots if slot.track is not None}
-        self._is_dirty = self._is_dirty or not placed.issuperset(self._wanted)
+        waiting = [track for track in self._wanted.values() if track.track_id not in placed]
+        self._is_dirty = self._is_dirty or any(self._room_for(track) is not None for track in waiting)
 
 
 def _source_attributes(slot: _Slot, track: OfferedTrack) -> list[Attribute]:

@@ -5,6 +5,7 @@ handler is done. Thus a reply always precedes what it causes, and a burst of cha
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from conference.protocol.negotiation import LocalTransport
 from media_workers.sfu.sessions import MediaTransport, PublishedTrack, Room, Session
 
 MAX_SETTLE_ROUNDS: Final = 100
+_logger: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,14 @@ class Core:
             if not self._later:
                 return
             for _ in range(len(self._later)):
-                self._later.popleft()()
+                self._run(self._later.popleft())
+
+    @staticmethod
+    def _run(action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception:  # a bug that one session runs into must not cost the others what is due to them
+            _logger.exception("an action of the node failed")
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs something that takes time (closing a DTLS association) beside the handlers."""

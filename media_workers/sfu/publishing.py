@@ -12,6 +12,7 @@ from conference.protocol.negotiation import (
     TRANSPORT_CC,
     Codec,
     Publication,
+    is_token,
 )
 from conference.protocol.negotiation_publish import PublishOffer, make_answer, read_offer
 from media_workers.sfu.core import Core
@@ -52,7 +53,7 @@ class Publishing:
 
     def offer(self, session: Session, message: Offer) -> Answer:
         """Answers an offer. Raises ProtocolError (unknown-transport, stale-negotiation, duplicate-track, unknown-mid,
-        too-many-tracks, unsupported-codec, and what reading the SDP raises) or Refused role-not-allowed."""
+        bad-track-id, too-many-tracks, unsupported-codec and those of `read_offer`) or Refused role-not-allowed."""
         if message.transport_id != session.publish.transport_id:
             raise ProtocolError("unknown-transport", "offers are taken on the publish transport of this session")
         if session.last_offer is not None:
@@ -110,6 +111,8 @@ class Publishing:
         if len({t.track_id for t in tracks}) != len(tracks) or len({t.mid for t in tracks}) != len(tracks):
             raise ProtocolError("duplicate-track", "two tracks of the offer have the same trackId or mid")
         for info in tracks:
+            if not is_token(info.track_id):  # it is written into the SDP of everyone else
+                raise ProtocolError("bad-track-id", "a trackId consists of the characters of an SDP token")
             found = session.room.find(info.track_id)
             if found is not None and found[0] is not session:
                 raise ProtocolError("duplicate-track", "this trackId is in use in the room")

@@ -4,6 +4,8 @@ A transport is made with its session, begins with its first negotiation, and end
 its keys outlive an ICE restart.
 """
 
+import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -20,9 +22,11 @@ from media_workers.sfu.core import Core
 from media_workers.sfu.sessions import Direction, MediaTransport, Session, TransportState
 
 CONNECT_TIMEOUT_S: Final = 30.0
+CLOSE_TIMEOUT_S: Final = 2.0
 MAX_EARLY: Final = 8
 DATA_RATE_PER_S: Final = 20.0
 DATA_BURST: Final = 60.0
+_logger: Final = logging.getLogger(__name__)
 
 
 class DataGate:
@@ -176,9 +180,13 @@ class Transports:
             return
 
         async def close() -> None:
-            await endpoint.close()  # its last datagrams still need the transport
-            self._core.command(RemoveTransport(identifier))
-            self._core.settle()
+            try:
+                await asyncio.wait_for(endpoint.close(), CLOSE_TIMEOUT_S)  # its last datagrams still need the transport
+            except Exception:  # whatever state a peer has brought OpenSSL into, the transport goes
+                _logger.exception("a DTLS association did not close")
+            finally:
+                self._core.command(RemoveTransport(identifier))
+                self._core.settle()
 
         self._core.spawn(close())
 

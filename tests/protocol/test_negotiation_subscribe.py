@@ -162,6 +162,51 @@ def test_the_same_codec_has_one_payload_type_and_another_format_another() -> Non
     assert not set(formats[2]) & set(formats[0])
 
 
+def odd_h264(profile: int) -> Codec:
+    return Codec("H264", 120, 90_000, fmtp=(("packetization-mode", "1"), ("profile-level-id", f"{profile:06x}")))
+
+
+def test_odd_formats_of_one_publisher_leave_payload_types_for_the_others() -> None:
+    machine = offers()
+    for number in range(60):
+        machine.add(track(f"odd{number}", codec=odd_h264(number)))
+    machine.add(track("usual"))
+    offer = settle(machine)
+    assert offer is not None
+    assert "usual" in offer.mids.values()
+    assert 10 < len(offer.mids) < 60
+    for number in range(60):
+        machine.remove(f"odd{number}")
+    settle(machine)
+    for number in range(8):
+        machine.add(track(f"later{number}", codec=odd_h264(1_000 + number)))
+    later = settle(machine)
+    assert later is not None
+    assert {"later0", "later7"} <= set(later.mids.values()), "the types of what is gone are free again"
+
+
+def test_what_an_opus_sender_wants_to_receive_takes_no_payload_type() -> None:
+    machine = offers()
+    for number in range(60):
+        codec = Codec("opus", 111, 48_000, 2, (("maxaveragebitrate", str(number)), ("stereo", "1")))
+        machine.add(track(f"mic{number}", "audio", codec))
+    offer = settle(machine)
+    assert offer is not None
+    assert {s.formats for s in sdp.parse(offer.sdp, MAX_SUBSCRIBE_SECTIONS).sections} == {("111",)}
+
+
+def test_tracks_beyond_the_most_sections_are_not_offered_in_a_loop() -> None:
+    machine = offers()
+    for number in range(MAX_SUBSCRIBE_SECTIONS + 2):
+        machine.add(track(f"t{number}"))
+    for _ in range(3):
+        offer = machine.next_offer(LOCAL)
+        if offer is None:
+            return
+        machine.read_answer(offer.negotiation_id, answer_to(offer))
+    pytest.fail("the same offer again and again")
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [

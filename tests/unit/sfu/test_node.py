@@ -22,7 +22,7 @@ from conference.ports.forwarding import (
     SetTrack,
 )
 from conference.protocol import control
-from conference.protocol.messages import ReceiveTrack
+from conference.protocol.messages import ReceiveTrack, TrackInfo
 from media_workers.sfu.node import ORPHAN_TIMEOUT_S
 from media_workers.sfu.transports import CONNECT_TIMEOUT_S
 from tests.support.quiet_node import SIMULCAST, Inbox, QuietNode
@@ -286,3 +286,35 @@ async def test_one_broken_event_does_not_cost_the_others(pair: QuietNode, monkey
     command = pair.engine.of(SetSender)[0]
     pair.raise_event(AudioLevels(()), FirstForwarded(command.sender_id, command.transport_id, command.track_id))
     assert pair.link.of(control.FirstPacket)
+
+
+@pytest.mark.parametrize("track_id", ["x\r\na=inactive", "two words", "a:b", "r/other"])
+async def test_a_track_id_that_would_change_the_sdp_of_others_is_refused(world: QuietNode, track_id: str) -> None:
+    ann = world.open("ann")
+    track = TrackInfo(track_id=track_id, kind="video", source="camera", mid="1")
+    offer = control.Offer(
+        participant_id="ann", transport_id=ann["publish"], negotiation_id=1, sdp=SIMULCAST, tracks=[track]
+    )
+    with pytest.raises(ProtocolError, match="bad-track-id"):
+        world.ask(offer)
+
+
+async def test_a_bug_in_one_action_does_not_cost_the_others(world: QuietNode) -> None:
+    done: list[int] = []
+    world.core.later(lambda: done.append(1 // 0))
+    world.core.later(lambda: done.append(2))
+    world.core.settle()
+    assert done == [2]
+
+
+async def test_a_transport_goes_even_where_its_association_cannot_be_closed(
+    pair: QuietNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> None:
+        raise RuntimeError("OpenSSL is upset")
+
+    for endpoint in pair.dtls.opened:
+        monkeypatch.setattr(endpoint, "close", fail)
+    pair.ask(control.CloseRoom(room_id="r"))
+    await pair.core.finish()
+    assert len(pair.engine.of(RemoveTransport)) == 4
