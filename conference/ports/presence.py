@@ -13,6 +13,8 @@ from typing import Protocol
 from conference.domain.errors import Refused
 from conference.domain.ids import MeetingId, NodeId, ParticipantId, UserId
 
+Told = Callable[["Present | None"], Sequence[tuple[str, str]]]
+
 
 @dataclass(frozen=True, slots=True)
 class Present:
@@ -90,12 +92,13 @@ class MediaNode:
 
 class Presence(Protocol):
     async def enter(
-        self, room_id: MeetingId, present: Present, *, jti: str, jti_ttl_s: int, joined: str, generation: str
+        self, room_id: MeetingId, present: Present, *, jti: str, jti_ttl_s: int, told: Told, generation: str
     ) -> Entered | Refused:
         """The atomic JoinRoom, one script: burns `jti`, checks that the participant is not denied, sets the field,
-        counts only an added one, renews the TTL, appends the event ParticipantJoined with the JSON `joined` (not for
-        a take-over, which appends `user.taken-over` addressed to the user instead). `generation` is used where the
-        room is new. Refused: token-refused (jti seen before; extra cause "replayed"), removed."""
+        counts only an added one, renews the TTL and appends the events (type, payload JSON) that `told` gives for
+        whom it replaces; for a take-over, `user.taken-over` addressed to the user comes first. So the room knows that
+        the former connection's state and tracks are gone before the new one can say anything. `generation` is used
+        where the room is new. Refused: token-refused (jti seen before; extra cause "replayed"), removed."""
         ...
 
     async def update(
@@ -157,10 +160,12 @@ class Presence(Protocol):
         numbered: bool = True,
         id: str = "",
         once_s: int = 0,
+        again: bool = False,
     ) -> RoomEvent | None:
         """Appends an event with the next seq and fans it out; not numbered: fans out only. In a room that does not
         exist (the directory was lost) it fans out unnumbered under the generation "". With `once_s`, None where the
-        same `id` was published within so many seconds."""
+        same `id` was published within so many seconds; with `again` (a first attempt may have been executed), None
+        where the stream holds that id."""
         ...
 
     async def since(self, room_id: MeetingId, generation: str, seq: int) -> Sequence[RoomEvent] | None:

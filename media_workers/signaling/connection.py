@@ -34,7 +34,6 @@ class Connection:
         "closing",
         "drop_outgoing",
         "id",
-        "left",
         "member",
         "session",
         "span",
@@ -55,7 +54,6 @@ class Connection:
         self.member: Member | None = None  # once joined, until taken over or left
         self.span = span
         self.closing = False
-        self.left = False  # the person said Leave
         self.drop_outgoing = False  # a debug hook
         self._transport = transport
         self._metrics = metrics

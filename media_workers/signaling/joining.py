@@ -16,14 +16,14 @@ from conference.domain.consent import consent_required
 from conference.domain.errors import Refused, Unavailable
 from conference.domain.ids import MeetingId, ParticipantId, UserId
 from conference.domain.meetings import Participant
-from conference.ports.presence import Entered, Present, RoomEvent, RoomView
+from conference.ports.presence import Entered, Present, RoomEvent, RoomView, Told
 from conference.protocol import messages as m
 from conference.protocol.envelope import encode_payload
 from conference.protocol.frames import Outgoing
 from conference.protocol.session import CloseCode, Enter, Identity, Reattach
 from media_workers.signaling.connection import Connection
 from media_workers.signaling.leaving import Leaving
-from media_workers.signaling.media import Media, track_unpublished
+from media_workers.signaling.media import Media
 from media_workers.signaling.names import shown_name
 from media_workers.signaling.publishing import Publisher
 from media_workers.signaling.recovery import Recovery, introduce
@@ -31,7 +31,7 @@ from media_workers.signaling.rooms import Member, Room, Rooms
 from media_workers.signaling.services import Services
 from media_workers.signaling.store_writes import StoreWrites
 from media_workers.signaling.tasks import Tasks
-from media_workers.signaling.views import participant, snapshot
+from media_workers.signaling.views import entering, snapshot
 
 _JTI_MARGIN_S: Final = 60
 _log = logging.getLogger(__name__)
@@ -76,9 +76,14 @@ class Joining:
             self._refuse(connection, refused)
             return
         member = await self._seat(connection, present, entered.room, payload.capabilities, traceparent)
+        if member is None:
+            return
         missed = await self._told_before(member.room, entered.room)
         self._welcome(connection, member, entered, missed, secret, traceparent)
-        self._tasks.spawn(self._after(member, entered, claims))
+        self._obey(member, missed)
+        self._media.open(member)
+        if claims.consent_pending:
+            self._tasks.spawn(self._ask_consent(member))
 
     async def _verify(self, token: str, room_id: str) -> JoinClaims:
         claims = await self._services.tokens.verify_join(token, self._services.clock.now())
@@ -147,7 +152,7 @@ class Joining:
                 present,
                 jti=claims.jti,
                 jti_ttl_s=int(max(0.0, life)) + _JTI_MARGIN_S,
-                joined=encode_payload(participant(present)).decode(),
+                told=_told(present),
                 generation=services.ids.new(),
             )
         except Unavailable:
@@ -170,8 +175,9 @@ class Joining:
         view: RoomView,
         capabilities: m.Capabilities,
         traceparent: str | None,
-    ) -> Member:
-        """The member in their seat; whoever had it on this process is closed."""
+    ) -> Member | None:
+        """The member in their seat; whoever had it on this process is closed. None where a later connection of the
+        person was faster and has it: then this one is closed."""
         room = self._rooms.open(view)
         await self._rooms.ready(room)
         if room.generation != view.generation:
@@ -182,11 +188,25 @@ class Joining:
         member = Member(
             room, present, connection, (view.generation, view.seq), capabilities=capabilities, traceparent=traceparent
         )
-        former = self._rooms.seat(member)
+        former = room.members.get(member.user_id)
+        if former is not None and former.entered[0] == view.generation and former.entered[1] > view.seq:
+            connection.end(CloseCode.TAKEN_OVER, "duplicate")
+            return None
+        self._rooms.seat(member)
         if former is not None:
             self._leaving.close(former, CloseCode.TAKEN_OVER, "duplicate")
         connection.member = member
         return member
+
+    def _obey(self, member: Member, missed: list[RoomEvent]) -> None:
+        """Orders about the person (removed, taken over elsewhere, ...) that came between the directory's answer and
+        the seat found nobody here; they are done now."""
+        generation, seq = member.entered
+        orders = {event.seq: event for event in (*missed, *member.room.orders) if "." in event.type}
+        for _, event in sorted(orders.items()):
+            concerns = event.to == member.user_id or event.type == "room.ended"
+            if concerns and event.generation == generation and event.seq > seq:
+                self._rooms.order(member.room, event)
 
     async def _recover(self, room: Room) -> None:
         try:
@@ -250,32 +270,6 @@ class Joining:
             if connection.session.wants(own.seq, own.to):
                 connection.relay(own.outgoing)
 
-    async def _after(self, member: Member, entered: Entered, claims: JoinClaims) -> None:
-        """What need not hold up RoomJoined."""
-        self._media.open(member)
-        replaced = entered.replaced
-        if replaced is not None:
-            await self._tell_of_take_over(member, replaced)
-        if claims.consent_pending:
-            await self._ask_consent(member)
-
-    async def _tell_of_take_over(self, member: Member, replaced: Present) -> None:
-        """The others know the former connection's state and tracks; the new one starts afresh."""
-        tell, room = self._publisher.tell, member.room
-        if replaced.participant_id != member.participant_id:
-            left = m.ParticipantLeft(user_id=member.user_id, participant_id=replaced.participant_id, reason="replaced")
-            await tell(room, left)
-            await tell(room, participant(member.present))
-            return
-        for track in replaced.tracks:
-            await tell(room, track_unpublished(member, track["trackId"]))
-        await tell(
-            room,
-            m.StateChanged(
-                user_id=member.user_id, is_muted=False, is_video_on=False, is_sharing=False, is_hand_raised=False
-            ),
-        )
-
     async def _ask_consent(self, member: Member) -> None:
         meeting = await self._services.meetings.get(member.room.id)
         if meeting is None or member.connection is None:
@@ -304,6 +298,7 @@ class Joining:
             self._publisher.suspect = True
             local = self._resume_here(connection, payload, user_id, room_id, secret)
             if local is None:
+                self._leaving.doubt(room_id, user_id, connection.id)  # it may have been written all the same
                 connection.apply(connection.session.unavailable(asyncio.get_running_loop().time(), error.what))
                 return
             found, missed = local, []
@@ -368,6 +363,8 @@ class Joining:
         room = self._rooms.get(view.room_id)
         former = room.members.get(present.user_id) if room is not None else None
         member = await self._seat(connection, present, view, m.Capabilities(), traceparent)
+        if member is None:
+            return
         if former is not None:  # on this process: its media session goes on
             member.media, member.capabilities = former.media, former.capabilities
             if self._publisher.suspect:  # taken up without the directory, which still has the former connection
@@ -388,9 +385,16 @@ class Joining:
         self._catch_up(connection, member.room, missed or [])
         self._services.metrics.resumes.labels("snapshot" if fresh else "replay").inc()
         self._media.resumed(member)
+        self._obey(member, missed or [])
 
     def _secret(self, room_id: MeetingId, user_id: UserId) -> str:
         return f"{room_id}.{user_id}.{self._services.ids.new()}"
+
+
+def _told(present: Present) -> Told:
+    return lambda replaced: [
+        (type(news).__name__, encode_payload(news).decode()) for news in entering(present, replaced)
+    ]
 
 
 def _identity(member: Member, view: RoomView, seq: int) -> Identity:

@@ -12,7 +12,7 @@ from typing import Final
 
 from conference.domain.errors import Unavailable
 from conference.domain.ids import MeetingId, UserId
-from conference.ports.presence import Present
+from conference.ports.presence import Present, RoomEvent
 from conference.protocol import control as c
 from conference.protocol import messages as m
 from conference.protocol.envelope import encode_payload
@@ -34,8 +34,8 @@ class _Exit:
 
     room_id: MeetingId
     user_id: UserId
-    connection_id: str
-    left: str
+    connection_ids: tuple[str, ...]
+    left: str | None  # ParticipantLeft as JSON; None: nobody has left, only the connection is gone
 
 
 class Leaving:
@@ -63,11 +63,13 @@ class Leaving:
         """Ends the stay, for the room, the store and the SFU."""
         if not self._rooms.unseat(member):
             return
-        room, present = member.room, member.present
-        self._media.close(member)
-        await self._exit(room.id, present, reason)
+        room, known = member.room, reason in ("ended", "removed")  # to the store, which decided it
+        if known:
+            self._media.close(member)
+        elsewhere = await self._exit(member, reason)
         self._rooms.close_if_empty(room)
-        if reason not in ("ended", "removed"):  # the store knows of those first
+        if not elsewhere and not known:
+            self._media.close(member)
             await self._store.left(room.id, member.participant_id, reason)
 
     async def leave_unseen(self, room_id: MeetingId, present: Present, reason: m.LeaveReason) -> None:
@@ -79,25 +81,54 @@ class Leaving:
         if event is not None:
             await self._store.left(room_id, present.participant_id, reason)
 
-    async def _exit(self, room_id: MeetingId, present: Present, reason: m.LeaveReason) -> None:
-        exit_ = _Exit(room_id, present.user_id, present.connection_id, _left(present, reason))
+    async def _exit(self, member: Member, reason: m.LeaveReason) -> bool:
+        """Takes the person out of the directory. True where they are on another connection meanwhile, of which this
+        process has not heard yet: then their session and their place are that one's."""
+        room, present = member.room, member.present
+        ids = tuple(id_ for id_ in (present.connection_id, member.stored_as) if id_)
+        exit_ = _Exit(room.id, present.user_id, ids, _left(present, reason))
         try:
-            await self._remove(exit_)
+            if await self._remove(exit_):
+                return False
+            view = await self._services.presence.view(room.id)
+            return view is not None and present.user_id in view.participants
         except Unavailable:
             self._publisher.suspect = True
-            self.undo_later(exit_.room_id, present, reason)
-            room = self._rooms.get(room_id)
-            if room is not None:
-                self._publisher.tell_here(room, _payload(present, reason))
+            self._exits.append(exit_)
+            self._publisher.tell_here(room, _payload(present, reason))
+            return False
 
-    async def _remove(self, exit_: _Exit) -> None:
-        await self._services.presence.leave(
-            exit_.room_id, exit_.user_id, connection_id=exit_.connection_id, left=exit_.left
-        )
+    async def _remove(self, exit_: _Exit) -> bool:
+        presence = self._services.presence
+        for id_ in exit_.connection_ids:
+            if exit_.left is None:
+                gone = await self._mark_absent(exit_.room_id, exit_.user_id, id_)
+            else:
+                gone = await presence.leave(exit_.room_id, exit_.user_id, connection_id=id_, left=exit_.left)
+            if gone is not None:
+                return True
+        return False
+
+    async def _mark_absent(self, room_id: MeetingId, user_id: UserId, connection_id: str) -> RoomEvent | None:
+        """Their resume window begins now; the sweep of any process ends it."""
+        view = await self._services.presence.view(room_id)
+        present = view.participants.get(user_id) if view is not None else None
+        room = self._rooms.get(room_id)
+        member = room.members.get(user_id) if room is not None else None
+        if present is None or present.connection_id != connection_id:
+            return None
+        if member is not None and member.present.connection_id == connection_id:
+            return None
+        absent = replace(present, disconnected_at=self._services.clock.now())
+        return await self._services.presence.update(room_id, absent)
 
     def undo_later(self, room_id: MeetingId, present: Present, reason: m.LeaveReason) -> None:
         """The field may be in the directory, and nobody is behind it: removed as soon as the directory answers."""
-        self._exits.append(_Exit(room_id, present.user_id, present.connection_id, _left(present, reason)))
+        self._exits.append(_Exit(room_id, present.user_id, (present.connection_id,), _left(present, reason)))
+
+    def doubt(self, room_id: MeetingId, user_id: UserId, connection_id: str) -> None:
+        """A resume may have been written under this connection, which has no seat: the person is absent then."""
+        self._exits.append(_Exit(room_id, user_id, (connection_id,), None))
 
     async def retry(self) -> None:
         """Raises Unavailable."""
@@ -127,6 +158,13 @@ class Leaving:
         self._rooms.unseat(member)
         self.close(member, CloseCode.TAKEN_OVER, "duplicate")
         self._rooms.close_if_empty(member.room)
+
+    def given_up(self, member: Member) -> None:
+        """The others ended the stay while this process was frozen or cut off: the client has to join again."""
+        if self._rooms.unseat(member):
+            self._media.close(member)
+            self.close(member, CloseCode.RESUME, "seat-lost")
+            self._rooms.close_if_empty(member.room)
 
     async def ended(self, room: Room) -> None:
         """The room has ended for everybody."""

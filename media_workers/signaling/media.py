@@ -27,6 +27,7 @@ from media_workers.signaling.publishing import Publisher
 from media_workers.signaling.rooms import MediaSeat, Member, Room, Rooms
 from media_workers.signaling.services import Services
 from media_workers.signaling.tasks import Tasks
+from media_workers.signaling.views import track_unpublished
 
 if TYPE_CHECKING:
     from media_workers.signaling.media_events import MediaEvents
@@ -75,14 +76,21 @@ class Media:
             connection.session.offered(seat.offer.transport_id)
 
     async def _open(self, member: Member, *, attach: bool = False) -> None:
-        if member.media.opening or not member.here:
+        seat = member.media
+        if seat.opening or not member.here:
             return
-        node_id = await self._node(member.room)
+        seat.opening = True  # one request at a time, however many ask for it
+        try:
+            node_id = await self._node(member.room)
+        finally:
+            seat.opening = False
+        if member.media is not seat or not member.here:
+            return
         node = self.nodes.get(node_id)
         if node is None or node_id is None:
             self._homeless(member)
             return
-        member.media.node_id = node_id
+        seat.node_id = node_id
         link = self._links.get(node_id)
         if link is None or link.url != node.control_url:
             if link is not None:
@@ -122,15 +130,14 @@ class Media:
         link.send(
             request,
             traceparent=member.traceparent,
-            on_reply=lambda reply: self._opened(member, link, attach, reply.payload),
+            on_reply=lambda reply: self._opened(member, seat, link, attach, reply.payload),
         )
 
-    def _opened(self, member: Member, link: ControlLink, attach: bool, reply: m.Payload) -> None:
-        member.media.opening = False
-        if not member.here:
-            return
+    def _opened(self, member: Member, seat: MediaSeat, link: ControlLink, attach: bool, reply: m.Payload) -> None:
+        seat.opening = False
+        if member.media is not seat or not member.here:
+            return  # of a session that nobody wants any more
         if isinstance(reply, c.SessionOpened):
-            seat = member.media
             fresh = tuple(_endpoint(endpoint, reply.node_id) for endpoint in reply.endpoints)
             if {e.transport_id for e in fresh} != {e.transport_id for e in seat.endpoints}:
                 seat.offer = seat.answer = None
@@ -312,7 +319,7 @@ class Media:
 
         await self._publisher.change(member, None, clear)
         for track in former:
-            await self._publisher.tell(member.room, track_unpublished(member, track["trackId"]))
+            await self._publisher.tell(member.room, track_unpublished(member.present, track["trackId"]))
 
     def _count_links(self) -> None:
         self._services.metrics.sfu_links.set(sum(link.up for link in self._links.values()))
@@ -335,10 +342,6 @@ def _endpoint(endpoint: c.Endpoint, node_id: str) -> m.SfuEndpoint:
         node_id=node_id,
         direction=endpoint.direction,
     )
-
-
-def track_unpublished(member: Member, track_id: str) -> m.TrackUnpublished:
-    return m.TrackUnpublished(track_id=track_id, participant_id=member.participant_id, user_id=member.user_id)
 
 
 def _to_sfu(member: Member, payload: m.Payload) -> m.Payload:

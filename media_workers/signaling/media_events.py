@@ -15,7 +15,7 @@ from media_workers.signaling.publishing import Publisher
 from media_workers.signaling.rooms import Member, Rooms
 from media_workers.signaling.services import Services
 from media_workers.signaling.tasks import Tasks
-from media_workers.signaling.views import stored_track
+from media_workers.signaling.views import stored_track, track_unpublished
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +81,7 @@ class MediaEvents:
                 return None  # told already, when the session was found gone
             return replace(present, tracks=others)
 
-        event = m.TrackUnpublished(track_id=track_id, participant_id=member.participant_id, user_id=member.user_id)
-        await self._publisher.change(member, event, take)
+        await self._publisher.change(member, track_unpublished(member.present, track_id), take)
 
     def _speakers(self, changed: c.SpeakersChanged) -> None:
         room = self._rooms.get(MeetingId(changed.room_id))

@@ -62,26 +62,30 @@ class Publisher:
         name = "" if event is None else type(event).__name__
         text = "" if event is None else encode_payload(event).decode()
         id_ = self.event_id()
+        waits = bool(name and room.late)  # behind what waits already: order is kept
         try:
             told = await presence.update(
                 room.id,
                 present,
-                event=(name, text) if name else None,
+                event=(name, text) if name and not waits else None,
                 event_id=id_,
                 instead_of=member.stored_as,
             )
         except Unavailable:
             told = None
+        member.unwritten = told is None
         if told is not None:
             member.stored_as = ""
-            return
-        # Away, or the room was lost; a take-over is told to us by its own event.
-        self.suspect = True
-        if name:
+        else:  # away, or the room was lost, or the seat: `recovery` looks
+            self.suspect = True
+        if name and (told is None or waits):
             self._late(room, LateEvent(id_, name, text, None))
 
     async def _publish(self, room: Room, type_: str, payload: str, *, to: UserId | None, once: str) -> None:
         id_ = once or self.event_id()
+        if room.late:  # order is kept
+            self._late(room, LateEvent(id_, type_, payload, to))
+            return
         try:
             event = await self._services.presence.publish(
                 room.id, type_, payload, to=to, id=id_, once_s=_CHAT_ONCE_S if once else 0
@@ -109,6 +113,8 @@ class Publisher:
         """What was kept, in order. Raises Unavailable."""
         while room.late:
             event = room.late[0]
-            await self._services.presence.publish(room.id, event.type, event.payload, to=event.to, id=event.id)
+            await self._services.presence.publish(
+                room.id, event.type, event.payload, to=event.to, id=event.id, again=True
+            )
             if room.late and room.late[0] is event:
                 del room.late[0]

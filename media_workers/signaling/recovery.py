@@ -5,13 +5,13 @@ good in a directory that was not lost: then the clients resume and get a snapsho
 """
 
 import logging
-from collections.abc import Callable
 
 from conference.domain.errors import Unavailable
 from conference.domain.ids import UserId
 from conference.protocol import messages as m
 from conference.protocol.session import CloseCode
 from media_workers.signaling.connection import Connection
+from media_workers.signaling.leaving import Leaving
 from media_workers.signaling.publishing import Publisher
 from media_workers.signaling.rooms import Announcement, Member, Room, Rooms
 from media_workers.signaling.services import Services
@@ -21,16 +21,12 @@ _log = logging.getLogger(__name__)
 
 
 class Recovery:
-    """`taken_over` ends a seat that somebody else has now."""
-
-    def __init__(
-        self, services: Services, rooms: Rooms, publisher: Publisher, taken_over: Callable[[Member], None]
-    ) -> None:
+    def __init__(self, services: Services, rooms: Rooms, publisher: Publisher, leaving: Leaving) -> None:
         self._services = services
         self.process_id = services.process_id
         self._rooms = rooms
         self._publisher = publisher
-        self._taken_over = taken_over
+        self._leaving = leaving
 
     async def check(self) -> None:
         """After a failure: is the directory back, and does it know our rooms? Raises Unavailable."""
@@ -62,7 +58,11 @@ class Recovery:
         Unavailable."""
         async with room.lock:
             former, position = room.generation, room.replay.seq
-            view = await self._services.presence.announce(room.view(), generation=self._services.ids.new())
+            known = room.view()
+            view = await self._services.presence.announce(known, generation=self._services.ids.new())
+            for user_id, present in known.participants.items():
+                if user_id not in room.members:  # left while the announcement was under way
+                    self._leaving.undo_later(room.id, present, "left")
             if view.generation == former:
                 return
             _log.warning("room announced again", extra={"room": room.id[:8], "people": len(room.members)})
@@ -75,7 +75,7 @@ class Recovery:
                 stored = view.participants.get(member.user_id)
                 ours = (member.present.connection_id, member.stored_as)
                 if stored is not None and stored.connection_id not in ours:
-                    self._taken_over(member)
+                    self._leaving.taken_over(member)
             room.untold = True
         await self._tell_people(room)
 
@@ -90,6 +90,24 @@ class Recovery:
     async def _write_people(self, room: Room) -> None:
         """What changed while the directory was away."""
         for member in tuple(room.members.values()):
+            await self._publisher.change(member, None, lambda present: present)
+            if member.unwritten:
+                await self.judge(member)
+
+    async def judge(self, member: Member) -> None:
+        """A person of this process whom the directory does not have as ours: taken over, or given up by the others
+        while this process was frozen or cut off. Raises Unavailable."""
+        room = member.room
+        view = await self._services.presence.view(room.id)
+        if view is None or view.generation != room.generation or not member.here:
+            return  # lost again: announced in the next round
+        stored = view.participants.get(member.user_id)
+        if stored is None:
+            _log.warning("a seat was given up by others", extra={"room": room.id[:8]})
+            self._leaving.given_up(member)
+        elif stored.connection_id not in (member.present.connection_id, member.stored_as):
+            self._leaving.taken_over(member)
+        elif stored.disconnected_at is not None and member.connection is not None:
             await self._publisher.change(member, None, lambda present: present)
 
     async def gap(self, room: Room, generation: str) -> None:

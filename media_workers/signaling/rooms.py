@@ -50,6 +50,7 @@ class Member:
     spans_reported: bool = False  # the client's
     gone_at: float | None = None  # loop time at which the connection was lost
     removed: bool = False
+    unwritten: bool = False  # the directory did not take the last write
     stored_as: str = ""  # a former connection id, still in the directory that was away at the resume
     media: MediaSeat = field(default_factory=MediaSeat)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # orders the writes of `present`
@@ -103,6 +104,7 @@ class Room:
         self.lock = asyncio.Lock()  # one recovery at a time
         self.untold = False  # announced again, and the other processes do not know of our people yet
         self.announcements: deque[Announcement] = deque(maxlen=32)
+        self.orders: deque[RoomEvent] = deque(maxlen=64)  # the latest, for whoever is being seated meanwhile
 
     def view(self) -> RoomView:
         """What this process knows, to be announced again."""
@@ -220,6 +222,7 @@ class Rooms:
         if "." in event.type:
             if event.seq:
                 room.replay.seq = max(room.replay.seq, event.seq)
+                room.orders.append(event)
             self.order(room, event)
         else:
             room.hear(event)

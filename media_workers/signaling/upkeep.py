@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import UNSET
 
 from conference.domain.errors import Unavailable
-from conference.ports.presence import Present
+from conference.ports.presence import Present, RoomView
 from conference.protocol import messages as m
 from media_workers.signaling.connection import Connection
 from media_workers.signaling.leaving import Leaving
@@ -53,7 +53,7 @@ class Upkeep:
         self._leaving = leaving
         self._recovery = recovery
         self._store = store
-        self._silent: dict[str, int] = {}  # looks at which a process was silent
+        self._silent: dict[str, int] = {}  # looks at which an owner was silent
 
     def start(self, tasks: Tasks) -> None:
         options = self._services.options
@@ -139,14 +139,30 @@ class Upkeep:
             view = await self._services.presence.view(room.id)
             people = view.participants.values() if view is not None else ()
             ghosts += [(room, present) for present in people if present.user_id not in room.members]
-        silent = await self._silent_processes({present.process_id for _, present in ghosts})
+            if view is not None:
+                await self._verify(room, view)
+        silent = await self._silent_owners([present for _, present in ghosts])
         for room, present in ghosts:
-            await self._ghost(room, present, present.process_id in silent)
+            await self._ghost(room, present, self._owner(present) in silent)
 
-    async def _silent_processes(self, processes: set[str]) -> frozenset[str]:
-        gone = await self._services.presence.silent(processes) if processes else frozenset()
-        self._silent = {process: self._silent.get(process, 0) + 1 for process in gone}
-        return frozenset(process for process in gone if self._silent[process] >= _SILENT_LOOKS)
+    async def _verify(self, room: Room, view: RoomView) -> None:
+        """Our people as the directory has them."""
+        for member in tuple(room.members.values()):
+            stored = view.participants.get(member.user_id)
+            ours = stored is not None and stored.connection_id == member.present.connection_id
+            if not ours or (member.connection is not None and stored is not None and stored.disconnected_at):
+                await self._recovery.judge(member)
+
+    def _owner(self, present: Present) -> str:
+        """Who answers for a person: a process, and for those that this one does not know their connection alone."""
+        return present.process_id if present.process_id != self._services.process_id else present.connection_id
+
+    async def _silent_owners(self, people: list[Present]) -> frozenset[str]:
+        own = {present.connection_id for present in people if present.process_id == self._services.process_id}
+        others = {present.process_id for present in people} - {self._services.process_id}
+        gone = own | (await self._services.presence.silent(others) if others else frozenset())
+        self._silent = {owner: self._silent.get(owner, 0) + 1 for owner in gone}
+        return frozenset(owner for owner in gone if self._silent[owner] >= _SILENT_LOOKS)
 
     async def _ghost(self, room: Room, present: Present, silent: bool) -> None:
         now = self._services.clock.now()

@@ -1,6 +1,8 @@
-"""What clients are shown of presence: participants, tracks and snapshots."""
+"""What clients are shown of presence: participants, tracks and snapshots, and what a join tells the room."""
 
 from typing import cast
+
+from msgspec import UNSET
 
 from conference.ports.presence import Present, RoomView
 from conference.protocol import messages as m
@@ -21,6 +23,32 @@ def participant(present: Present) -> m.ParticipantJoined:
         is_sharing=state.get("isSharing", False),
         is_hand_raised=state.get("isHandRaised", False),
     )
+
+
+def entering(present: Present, replaced: Present | None) -> list[m.Payload]:
+    """What the room is told when the person enters, `replaced` having been there. A new connection of the same stay
+    starts afresh: the others forget the former one's tracks and flags."""
+    if replaced is None:
+        return [participant(present)]
+    if replaced.participant_id != present.participant_id:
+        left = m.ParticipantLeft(user_id=present.user_id, participant_id=replaced.participant_id, reason="replaced")
+        return [left, participant(present)]
+    shown = participant(present)
+    return [
+        *(track_unpublished(replaced, track["trackId"]) for track in replaced.tracks),
+        m.StateChanged(
+            user_id=present.user_id,
+            is_muted=shown.is_muted,
+            is_video_on=shown.is_video_on,
+            is_sharing=shown.is_sharing,
+            is_hand_raised=shown.is_hand_raised,
+            role=shown.role if present.role != replaced.role else UNSET,
+        ),
+    ]
+
+
+def track_unpublished(present: Present, track_id: str) -> m.TrackUnpublished:
+    return m.TrackUnpublished(track_id=track_id, participant_id=present.participant_id, user_id=present.user_id)
 
 
 def tracks(present: Present) -> list[m.TrackInfo]:

@@ -89,7 +89,7 @@ class SignalingWorker:
         self._media = media = Media(services, rooms, publisher, tasks, self._http)
         media.events = MediaEvents(services, rooms, publisher, media, tasks)
         self._leaving = leaving = Leaving(services, rooms, publisher, media, store)
-        recovery = Recovery(services, rooms, publisher, leaving.taken_over)
+        recovery = Recovery(services, rooms, publisher, leaving)
         self._joining = Joining(services, rooms, publisher, media, store, leaving, recovery, tasks)
         self._requests = Requests(services, publisher, media, leaving)
         self._simulation = Simulation(media, self.drain_asked.set)

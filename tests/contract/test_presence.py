@@ -74,7 +74,9 @@ async def enter(presence: Presence, present: Present, jti: str = "") -> Entered:
         present,
         jti=jti or f"jti-{present.connection_id}",
         jti_ttl_s=60,
-        joined=json.dumps({"userId": present.user_id}),
+        told=lambda replaced: [
+            ("ParticipantJoined" if replaced is None else "StateChanged", json.dumps({"userId": present.user_id}))
+        ],
         generation="g1",
     )
     assert isinstance(entered, Entered)
@@ -112,10 +114,10 @@ async def test_a_person_who_enters_is_in_the_room_and_is_counted_as_event_one(pr
 
 async def test_a_jti_enters_once_and_another_generation_does_not_replace_a_living_room(presence: Presence) -> None:
     await enter(presence, person("ann"), jti="one")
-    again = await presence.enter(ROOM, person("bob"), jti="one", jti_ttl_s=60, joined="{}", generation="g2")
+    again = await presence.enter(ROOM, person("bob"), jti="one", jti_ttl_s=60, told=lambda _: [], generation="g2")
     assert isinstance(again, Refused)
     assert again.reason == "token-refused"
-    other = await presence.enter(ROOM, person("bob"), jti="two", jti_ttl_s=60, joined="{}", generation="g2")
+    other = await presence.enter(ROOM, person("bob"), jti="two", jti_ttl_s=60, told=lambda _: [], generation="g2")
     assert isinstance(other, Entered)
     assert other.room.generation == "g1"
 
@@ -127,7 +129,9 @@ async def test_a_second_connection_takes_over_and_the_room_is_not_told_of_a_newc
     assert entered.replaced.connection_id == "c1"
     events = await presence.since(ROOM, "g1", 0)
     assert events is not None
-    assert [(e.type, e.to) for e in events] == [("ParticipantJoined", None), ("user.taken-over", "ann")]
+    told = [("ParticipantJoined", None), ("user.taken-over", "ann"), ("StateChanged", None)]
+    assert [(e.type, e.to) for e in events] == told
+    assert entered.room.seq == events[-1].seq  # whoever enters knows it all
     assert json.loads(events[1].payload) == {"connectionId": "c2"}
 
 
@@ -136,7 +140,7 @@ async def test_a_denied_participant_neither_enters_nor_resumes(presence: Presenc
     await presence.deny(ROOM, ParticipantId("p-ann"), ttl_s=60)
     assert await presence.denied(ROOM, ParticipantId("p-ann"))
     assert not await presence.denied(ROOM, ParticipantId("p-bob"))
-    refused = await presence.enter(ROOM, person("ann", "c2"), jti="x", jti_ttl_s=60, joined="{}", generation="g1")
+    refused = await presence.enter(ROOM, person("ann", "c2"), jti="x", jti_ttl_s=60, told=lambda _: [], generation="g1")
     assert refused == Refused("removed")
     assert await resume(presence, "h1", "h2") == Refused("removed")
 
@@ -213,6 +217,16 @@ async def test_an_id_is_published_once_where_asked(presence: Presence) -> None:
     first = await presence.publish(ROOM, "MessageReceived", "{}", id="m1", once_s=60)
     assert first is not None
     assert await presence.publish(ROOM, "MessageReceived", "{}", id="m1", once_s=60) is None
+
+
+async def test_what_may_have_been_published_already_is_not_published_again(presence: Presence) -> None:
+    start = (await enter(presence, person("ann"))).room.seq
+    assert await presence.publish(ROOM, "MessageReceived", "{}", id="m1") is not None
+    assert await presence.publish(ROOM, "MessageReceived", "{}", id="m1", again=True) is None
+    assert await presence.publish(ROOM, "MessageReceived", "{}", id="m2", again=True) is not None
+    events = await presence.since(ROOM, "g1", start)
+    assert events is not None
+    assert [event.id for event in events] == ["m1", "m2"]
 
 
 async def test_every_event_after_the_position_is_delivered_once_and_in_order(presence: Presence) -> None:

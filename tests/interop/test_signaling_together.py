@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from conference.adapters.redis.client import RedisClient, connect
+from conference.adapters.redis.client import RedisClient
 from conference.adapters.redis.presence import RedisPresence
 from conference.domain.errors import Refused
 from conference.ports.presence import Entered
@@ -45,8 +45,7 @@ class FirstAnswersLast(RedisPresence):
 
 
 async def test_who_entered_first_and_is_seated_last_stays_and_hears_of_the_other(world: World) -> None:
-    redis = RedisClient(connect(world.server.url))
-    presence = FirstAnswersLast(redis)
+    presence = FirstAnswersLast(world.redis)
     process = await world.process(process_id="together", presence=presence)
     ann, bob = await world.person(), await world.person()
     a = await world.connect(process)
@@ -64,7 +63,6 @@ async def test_who_entered_first_and_is_seated_last_stays_and_hears_of_the_other
     await b.send("SendMessage", {"text": "and on", "messageId": "2"})
     assert (await a.payload("MessageReceived"))["text"] == "and on"
     assert a.close_code is None
-    await redis.close()
 
 
 async def test_many_who_join_many_new_rooms_at_once_all_stay(world: World) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from conference.domain.errors import Refused
 from conference.domain.ids import MeetingId, NodeId, ParticipantId, UserId
-from conference.ports.presence import Entered, MediaNode, Present, RoomEvent, RoomListener, RoomView
+from conference.ports.presence import Entered, MediaNode, Present, RoomEvent, RoomListener, RoomView, Told
 
 
 @dataclass
@@ -36,7 +36,7 @@ class MemoryPresence:
         self._marks.clear()
 
     async def enter(
-        self, room_id: MeetingId, present: Present, *, jti: str, jti_ttl_s: int, joined: str, generation: str
+        self, room_id: MeetingId, present: Present, *, jti: str, jti_ttl_s: int, told: Told, generation: str
     ) -> Entered | Refused:
         if self._marked("denied", room_id, present.participant_id):
             return Refused("removed")
@@ -46,10 +46,10 @@ class MemoryPresence:
         room = self._room(room_id) or self._make(_empty(room_id, generation))
         before = room.view.participants.get(present.user_id)
         self._put(room, present)
-        if before is None:
-            self._append(room, "ParticipantJoined", joined)
-        else:
+        if before is not None:
             self._taken_over(room, present)
+        for type_, payload in told(before):
+            self._append(room, type_, payload)
         return Entered(room.view, before)
 
     async def update(
@@ -140,8 +140,12 @@ class MemoryPresence:
         numbered: bool = True,
         id: str = "",
         once_s: int = 0,
+        again: bool = False,
     ) -> RoomEvent | None:
-        if once_s and self._marked("once", room_id, id):
+        held = self._room(room_id)
+        if again and held is not None and any(event.id == id for event in held.events):
+            return None
+        if once_s and not again and self._marked("once", room_id, id):
             return None
         if once_s:
             self._mark(once_s, "once", room_id, id)

@@ -14,7 +14,7 @@ from conference.adapters.redis.listener import RedisRoomListener
 from conference.adapters.redis.stored import event_of_entry, pairs, person_of, person_text, room_of
 from conference.domain.errors import Refused, Unavailable
 from conference.domain.ids import MeetingId, NodeId, ParticipantId, UserId
-from conference.ports.presence import Entered, MediaNode, Present, RoomEvent, RoomListener, RoomView
+from conference.ports.presence import Entered, MediaNode, Present, RoomEvent, RoomListener, RoomView, Told
 
 _SWAP_TRIES: Final = 5
 
@@ -37,23 +37,29 @@ class RedisPresence:
         return await self._client.script(name, own, [*self._limits, origin or self._process_id, *args])
 
     async def enter(
-        self, room_id: MeetingId, present: Present, *, jti: str, jti_ttl_s: int, joined: str, generation: str
+        self, room_id: MeetingId, present: Present, *, jti: str, jti_ttl_s: int, told: Told, generation: str
     ) -> Entered | Refused:
-        answer = await self._script(
-            "enter",
-            room_id,
-            present.user_id,
-            person_text(present),
-            present.connection_id,
-            max(1, jti_ttl_s),
-            joined,
-            generation,
-            keys=(f"used:{jti}", f"denied:{present.participant_id}"),
-        )
-        if answer[0] != "ok":
-            return _refusal(answer[0])
-        before = answer[1]
-        return Entered(_room(room_id, answer), person_of(present.user_id, before) if before else None)
+        former = ""  # most often nobody is there: then one call is enough
+        for _ in range(_SWAP_TRIES):
+            replaced = person_of(present.user_id, former) if former else None
+            answer = await self._script(
+                "enter",
+                room_id,
+                present.user_id,
+                person_text(present),
+                present.connection_id,
+                max(1, jti_ttl_s),
+                generation,
+                former,
+                *(part for event in told(replaced) for part in event),
+                keys=(f"used:{jti}", f"denied:{present.participant_id}"),
+            )
+            if answer[0] == "ok":
+                return Entered(_room(room_id, answer), replaced)
+            if answer[0] != "changed":
+                return _refusal(answer[0])
+            former = answer[1]
+        raise Unavailable("presence")
 
     async def update(
         self,
@@ -158,6 +164,7 @@ class RedisPresence:
         numbered: bool = True,
         id: str = "",
         once_s: int = 0,
+        again: bool = False,
     ) -> RoomEvent | None:
         answer = await self._script(
             "publish",
@@ -168,6 +175,7 @@ class RedisPresence:
             id,
             int(numbered),
             once_s,
+            int(again),
             keys=(f"once:{id}",),
             origin=origin,
         )

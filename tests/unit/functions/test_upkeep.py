@@ -19,7 +19,9 @@ async def connects(stage: Any, person: Any, meeting_id: str, connection_id: str 
     participant_id = ParticipantId((await person.joins(meeting_id)).json()["participantId"])
     await stage.services.meetings.mark_joined(room, participant_id, now=now, lease_until=now + timedelta(seconds=90))
     present = Present(person.id, participant_id, connection_id, "p1", "attendee", "Ben", now)
-    await stage.presence.enter(room, present, jti=connection_id, jti_ttl_s=300, joined="{}", generation="generation-1")
+    await stage.presence.enter(
+        room, present, jti=connection_id, jti_ttl_s=300, told=lambda _: [], generation="generation-1"
+    )
     return participant_id
 
 

@@ -19,6 +19,7 @@ local function append(type, payload, to, id)
   local seq = redis.call('HINCRBY', ROOM, 'seq', 1)
   redis.call('XADD', EVENTS, 'MAXLEN', '~', CAP, seq .. '-0',
     'type', type, 'payload', payload, 'to', to, 'origin', ORIGIN, 'id', id)
+  redis.call('EXPIRE', EVENTS, TTL)  -- the first entry makes the stream, maybe after the last `refresh`
   fan_out(seq, generation, type, payload, to, id)
   return {seq, generation}
 end
