@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from conference.domain.errors import ProtocolError, Refused, Unavailable
@@ -107,8 +108,16 @@ async def _on_http(request: Request, error: Exception) -> Response:
     http = _as(HTTPException, error)
     refused = Refused(_HTTP_REASONS.get(http.status_code, "invalid-body"))
     answer = _answer(problems.of_refused(refused))
-    answer.headers.update(http.headers or {})
+    if http.status_code == 405:
+        answer.headers["Allow"] = ", ".join(_methods_at(request.url.path))
     return answer
+
+
+def _methods_at(path: str) -> list[str]:
+    """Every method of an address; Starlette names those of the first route that fits (RFC 9110 10.2.1)."""
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    methods = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from conference import telemetry
 from conference.domain.errors import Refused
+from conference.protocol import strict_json
 from functions import problems
 
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -46,7 +47,9 @@ class Edge:
             kind=SpanKind.SERVER,
             attributes={"http.request.method": method, "url.scheme": str(scope.get("scheme", "http"))},
         ) as span:
-            answer = _Answer(scope, send)
+            if method == "HEAD":  # RFC 9110 9.3.2: as GET, without the content
+                scope = {**scope, "method": "GET"}
+            answer = _Answer(scope, send, with_content=method != "HEAD")
             await self._guarded(scope, receive, answer)
             _finish(span, method, _route_of(scope), answer.status, time.perf_counter() - started)
 
@@ -64,7 +67,8 @@ class Edge:
 class _Answer:
     """Sends an answer once and remembers its status; adds the headers that every answer carries."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, *, with_content: bool) -> None:
+        self._with_content = with_content
         self._private = scope["path"].startswith("/v1/")
         self._send = send
         self.status = 0
@@ -76,6 +80,8 @@ class _Answer:
             if self._private and not any(name.lower() == b"cache-control" for name, _ in headers):
                 headers.append((b"cache-control", b"no-store"))
             message = {**message, "headers": headers}
+        elif not self._with_content:
+            message = {**message, "body": b""}
         await self._send(message)
 
     async def problem(self, problem: problems.Problem) -> None:
@@ -96,7 +102,7 @@ def trace_id() -> str | None:
 
 
 async def _read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises Refused: body-too-large before reading on, unsupported-media-type."""
+    """The whole body. Raises Refused: body-too-large before reading on, and those of `_check_json`."""
     declared = _header(scope, b"content-length") or "0"
     if not declared.isdecimal() or len(declared) > 12 or int(declared) > MAX_BODY_BYTES:
         raise Refused("body-too-large")
@@ -113,10 +119,23 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes:
         chunks.append(chunk)
         if not message.get("more_body", False):
             break
+    body = b"".join(chunks)
+    if body:
+        _check_json(scope, body)
+    return body
+
+
+def _check_json(scope: Scope, body: bytes) -> None:
+    """FastAPI's own reading takes the last of two members of one name, NaN, and UTF-16. Raises Refused:
+    unsupported-media-type (a content coding too), malformed-json."""
     media_type = (_header(scope, b"content-type") or "").partition(";")[0].strip().lower()
-    if size and media_type not in JSON_TYPES:
+    coding = (_header(scope, b"content-encoding") or "identity").strip().lower()
+    if media_type not in JSON_TYPES or coding != "identity":
         raise Refused("unsupported-media-type")
-    return b"".join(chunks)
+    try:
+        strict_json.loads(body)
+    except ValueError:
+        raise Refused("malformed-json") from None
 
 
 def _replay(body: bytes) -> Receive:

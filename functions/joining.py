@@ -54,9 +54,10 @@ async def join(services: Services, caller: Caller, meeting_id: MeetingId, wish: 
     meeting = await visible(services, caller, meeting_id)
     role = _role(meeting, user_id, wish.role)
     decision = may_enter(meeting, user_id, role, now, services.config.join_early)
-    if isinstance(decision, Refused):
+    # Of roles the store judges: who has a place keeps the role that the host gave them, whatever they ask for.
+    if isinstance(decision, Refused) and decision.reason != "role-not-allowed":
         raise decision
-    await _check_password(services, meeting, user_id, wish.password, now)
+    await _check_password(services, caller, meeting, user_id, wish.password, now)
     if wish.consent_token is not None:
         await _check_consent_token(services, meeting, user_id, wish.consent_token, now)
     joined = await services.meetings.join(_request(services, meeting, user_id, role, now))
@@ -99,14 +100,15 @@ def _role(meeting: Meeting, user_id: UserId, wanted: Role | None) -> Role:
 
 
 async def _check_password(
-    services: Services, meeting: Meeting, user_id: UserId, password: str | None, now: datetime
+    services: Services, caller: Caller, meeting: Meeting, user_id: UserId, password: str | None, now: datetime
 ) -> None:
-    """The host set the password and is not asked for it. Each try counts, right or wrong."""
+    """The host set the password and is not asked for it. Each try counts, right or wrong, for the one who calls: an
+    admin's tries for others are the admin's."""
     if meeting.password_hash is None or user_id == meeting.host_id:
         return
     if not password:
         raise Refused("password-required")
-    wait_s = await services.limiter.take(f"password:{user_id}:{meeting.id}", PASSWORD_TRIES, now)
+    wait_s = await services.limiter.take(f"password:{caller.user_id}:{meeting.id}", PASSWORD_TRIES, now)
     if wait_s > 0:
         raise Refused("too-many-tries", extra={"retryAfterS": wait_s})
     if not await services.passwords.verify(meeting.password_hash, Secret(password)):

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Path, Query
 
-from functions.problems import MEDIA_TYPE, STATUS
+from functions.problems import MEDIA_TYPE, titles
 from functions.schemas import EXAMPLE_ID, Id
 
 MeetingPath = Annotated[Id, Path(alias="id", description="The meeting's, which is also the room's, id.")]
@@ -14,14 +14,15 @@ LimitQuery = Annotated[int, Query(ge=1, le=100, description="Items a page.")]
 
 SIGNED_IN = ("unauthenticated", "token-refused", "rate-limited")
 WRITES = ("malformed-json", "invalid-body", "body-too-large", "unsupported-media-type")
+PAGES = ("invalid-parameter", "invalid-cursor")
 
 
 def refusals(*reasons: str, signed_in: bool = True) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these reasons, besides those of every signed-in call."""
+    known = titles()
     by_status: dict[int, list[str]] = {}
-    for reason in (*(SIGNED_IN if signed_in else ()), *reasons):
-        by_status.setdefault(STATUS[reason], []).append(reason)
-    by_status.setdefault(503, []).append("unavailable")
+    for reason in (*(SIGNED_IN if signed_in else ()), *reasons, "unavailable"):
+        by_status.setdefault(known[reason][0], []).append(reason)
     return {status: _response(status, reasons) for status, reasons in sorted(by_status.items())}
 
 

@@ -4,8 +4,9 @@ JSON is camelCase; unknown members are refused; times are RFC 3339 with a zone a
 (a number is no text, "yes" no boolean).
 """
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 
@@ -13,6 +14,7 @@ from conference.domain.meetings import (
     DEFAULT_PARTICIPANTS,
     MAX_PARTICIPANTS,
     MIN_PARTICIPANTS,
+    ROLE_ALIASES,
     MediaProvider,
     Meeting,
     MeetingSettings,
@@ -38,8 +40,13 @@ class Shape(BaseModel):
     model_config = ConfigDict(alias_generator=camel, extra="forbid", frozen=True, serialize_by_alias=True)
 
 
-def _text_only(value: Any) -> Any:
-    if not isinstance(value, str):
+_ROLE_NAMES: Final = (*Role, *ROLE_ALIASES)
+_RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _rfc_3339(value: Any) -> Any:
+    """Pydantic alone would take numbers of seconds too, also as text."""
+    if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
         raise ValueError("has to be a text in RFC 3339 form")
     return value
 
@@ -52,13 +59,13 @@ def _to_utc(value: datetime) -> datetime:
 
 
 def _a_role(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise ValueError("has to be a text")
+    if not isinstance(value, str) or value not in _ROLE_NAMES:
+        raise ValueError("has to be one of " + ", ".join(_ROLE_NAMES))
     return parse_role(value)
 
 
 Time = Annotated[AwareDatetime, AfterValidator(_to_utc), Field(examples=[EXAMPLE_TIME])]
-TimeIn = Annotated[AwareDatetime, BeforeValidator(_text_only), AfterValidator(_to_utc), Field(examples=[EXAMPLE_TIME])]
+TimeIn = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_to_utc), Field(examples=[EXAMPLE_TIME])]
 Id = Annotated[
     str,
     Field(
@@ -69,8 +76,8 @@ Id = Annotated[
 ]
 RoleIn = Annotated[
     Role,
-    BeforeValidator(_a_role, json_schema_input_type=str),
-    Field(description="host, attendee or viewer; guest and participant mean attendee", examples=["attendee"]),
+    BeforeValidator(_a_role, json_schema_input_type=Literal[_ROLE_NAMES]),
+    Field(description="guest and participant mean attendee", examples=["attendee"]),
 ]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$", examples=["en-US"])]
 Password = Annotated[str, Field(min_length=1, max_length=128, examples=["correct horse"])]

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from conference.adapters import strict_json
 from conference.domain.errors import Unavailable
+from conference.protocol import strict_json
 
 MAX_BYTES: Final = 256 * 1024
 TIMEOUT_S: Final = 5.0

@@ -16,10 +16,10 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from conference.adapters import strict_json
 from conference.domain.errors import Refused
 from conference.domain.ids import Secret
 from conference.ports.tokens import RefusalCause
+from conference.protocol import strict_json
 
 MAX_TOKEN_BYTES: Final = 8 * 1024
 MIN_RSA_BITS: Final = 2048

@@ -19,7 +19,7 @@ from functions.meetings.schemas import (
     ParticipantOut,
     ParticipantPageOut,
 )
-from functions.routing import ETAG_HEADER, WRITES, CursorQuery, LimitQuery, MeetingPath, refusals
+from functions.routing import ETAG_HEADER, PAGES, WRITES, CursorQuery, LimitQuery, MeetingPath, refusals
 from functions.schemas import Id, MeetingOut, TimeIn
 from functions.security import CallerOf, ServicesOf
 
@@ -64,7 +64,7 @@ async def create_meeting(
     return MeetingDetails.for_caller(meeting, caller.user_id)
 
 
-@router.get("", operation_id="listMeetings", responses=refusals("forbidden", "invalid-parameter"))
+@router.get("", operation_id="listMeetings", responses=refusals("forbidden", *PAGES))
 async def list_meetings(
     services: ServicesOf,
     caller: CallerOf,
@@ -123,7 +123,7 @@ async def end_meeting(
 @router.get(
     "/{id}/participants",
     operation_id="listParticipants",
-    responses=refusals("not-found", "not-a-participant", "invalid-parameter"),
+    responses=refusals("not-found", "not-a-participant", *PAGES),
 )
 async def list_participants(
     meeting_id: MeetingPath, services: ServicesOf, caller: CallerOf, cursor: CursorQuery = None, limit: LimitQuery = 50
@@ -134,7 +134,7 @@ async def list_participants(
     return ParticipantPageOut.model_construct(items=items, next_cursor=page.next_cursor)
 
 
-@router.get("/{id}/consents", operation_id="listConsents", responses=refusals("not-found", "invalid-parameter"))
+@router.get("/{id}/consents", operation_id="listConsents", responses=refusals("not-found", *PAGES))
 async def list_consents(
     meeting_id: MeetingPath, services: ServicesOf, caller: CallerOf, cursor: CursorQuery = None, limit: LimitQuery = 50
 ) -> ConsentPage:

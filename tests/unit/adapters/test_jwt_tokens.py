@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from conference.adapters import strict_json
 from conference.adapters.jws import _decode
 from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.public_keys import OwnPublicKeys
@@ -16,6 +15,7 @@ from conference.domain.consent import Grant
 from conference.domain.errors import Refused
 from conference.domain.ids import ConsentId, MeetingId, ParticipantId, UserId
 from conference.domain.meetings import Role
+from conference.protocol import strict_json
 from tests.support.token_kinds import ENTRY, ISSUER, NOW, PARTICIPANT, ROOM, USER, SerialIds
 
 pytestmark = pytest.mark.unit

@@ -149,6 +149,10 @@ class Stage:
         tenant = OTHER_TENANT if name.startswith("stranger") else TENANT
         return Person(self.client, name, user_id_of(tenant, name.partition("-again")[0]))
 
+    def afresh(self) -> None:
+        """Empty stores, for one more example of a property. The API still knows the tokens that it has seen."""
+        self.services = memory_services(self.clock, self.presence)
+
     def change(self, **ports: Any) -> None:
         self.services = replace(self.services, **ports)
 

@@ -1,5 +1,6 @@
 """What no route decides: bodies, problems, bugs, spans and headers."""
 
+import gzip
 import json
 import logging
 from typing import Any
@@ -46,7 +47,19 @@ async def post(person: Any, content: bytes, **headers: str) -> Any:
 
 @pytest.mark.parametrize(
     "content",
-    [b"{", b'{"hostId": }', b"\xff\xfe\x00", b"[" * 50_000, b"1" * 5_000, b'{"hostId": "\\ud800'],
+    [
+        b"{",
+        b'{"hostId": }',
+        b"\xff\xfe\x00",
+        b"[" * 50_000,
+        b"1" * 5_000,
+        b'{"hostId": "\\ud800',
+        b'{"hostId": "\\ud800"}',
+        b'{"hostId": "a", "hostId": "b"}',
+        b'{"settings": {"maxParticipants": NaN}}',
+        "{}".encode("utf-16"),
+        b"\xef\xbb\xbf{}",
+    ],
 )
 async def test_what_is_no_json_is_a_400(ada: Any, content: bytes) -> None:
     assert reason(await post(ada, content)) == (400, "malformed-json")
@@ -60,12 +73,15 @@ async def test_what_is_no_json_is_a_400(ada: Any, content: bytes) -> None:
         (b'"text"', ""),
         (b"{}", "/hostId"),
         (b'{"hostId": 7}', "/hostId"),
-        (b'{"hostId": "\\ud800"}', "/hostId"),
         (b'{"hostId": "%s", "host_id": "x"}', "/host_id"),
         (b'{"hostId": "%s", "surprise": 1}', "/surprise"),
         (b'{"hostId": "%s", "settings": {"a/b~c": 1}}', "/settings/a~1b~0c"),
         (b'{"hostId": "%s", "scheduledTime": 1767261600}', "/scheduledTime"),
+        (b'{"hostId": "%s", "scheduledTime": "1767261600"}', "/scheduledTime"),
+        (b'{"hostId": "%s", "scheduledTime": "2026-01-01T10:00Z"}', "/scheduledTime"),
         (b'{"hostId": "%s", "scheduledTime": "2026-01-01T10:00:00"}', "/scheduledTime"),
+        (b'{"hostId": "%s", "settings": {"allowedRoles": ["1767261600"]}}', "/settings/allowedRoles/0"),
+        (b'{"hostId": "%s", "settings": {"allowedRoles": [[]]}}', "/settings/allowedRoles/0"),
         (b'{"hostId": "%s", "scheduledTime": "9999-12-31T23:59:59-12:00"}', "/scheduledTime"),
         (b'{"hostId": "%s", "password": ""}', "/password"),
         (b'{"hostId": "%s", "password": ["x"]}', "/password"),
@@ -109,6 +125,12 @@ async def test_only_json_is_taken(ada: Any, media_type: str) -> None:
     assert reason(response) == (415, "unsupported-media-type")
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br, gzip", "identity, gzip"])
+async def test_a_content_coding_is_not_taken(ada: Any, coding: str) -> None:
+    response = await post(ada, gzip.compress(b"{}"), **{"Content-Encoding": coding})
+    assert reason(response) == (415, "unsupported-media-type")
+
+
 @pytest.mark.parametrize("media_type", ["application/json", "Application/JSON; charset=utf-8"])
 async def test_json_is_json_in_any_case_and_charset(ada: Any, media_type: str) -> None:
     body = json.dumps({"hostId": ada.id}).encode()
@@ -118,7 +140,18 @@ async def test_json_is_json_in_any_case_and_charset(ada: Any, media_type: str) -
 async def test_a_method_that_an_address_does_not_take_is_a_405(ada: Any) -> None:
     response = await ada.call("DELETE", "/v1/meetings")
     assert reason(response) == (405, "method-not-allowed")
-    assert "DELETE" not in response.headers["Allow"]
+    assert response.headers["Allow"] == "GET, HEAD, POST"
+    assert (await ada.get("/v1/users/consent")).headers["Allow"] == "POST"
+
+
+async def test_head_is_get_without_the_content(ada: Any) -> None:
+    meeting = await ada.creates_meeting()
+    path = f"/v1/meetings/{meeting['id']}"
+    get, head = await ada.get(path), await ada.call("HEAD", path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert dict(head.headers) == dict(get.headers)
+    assert (await ada.call("HEAD", f"{path}/join")).status_code == 405
+    assert (await ada.call("HEAD", "/v1/nowhere")).content == b""
 
 
 async def test_an_unknown_address_is_a_404(ada: Any) -> None:

@@ -98,6 +98,27 @@ async def test_five_tries_a_minute_are_all_that_a_password_gets(stage: Any, ada:
     assert (await ben.joins(meeting["id"], password="hunter2")).status_code == 200
 
 
+async def test_an_admins_tries_for_somebody_are_the_admins(ada: Any, ben: Any, admin: Any) -> None:
+    meeting = await ada.creates_meeting(password="open sesame")
+    await ben.get("/v1/users/me/profile")
+    path = f"/v1/meetings/{meeting['id']}/join"
+    for _ in range(5):
+        assert (await admin.post(path, {"userId": ben.id, "password": "guess"})).status_code == 403
+    assert (await admin.post(path, {"userId": admin.id, "password": "guess"})).status_code == 429
+    assert (await ben.joins(meeting["id"], password="open sesame")).status_code == 200
+
+
+async def test_a_place_keeps_the_role_that_the_host_gave(ada: Any, ben: Any) -> None:
+    meeting = await ada.creates_meeting()
+    participant_id = (await ben.joins(meeting["id"])).json()["participantId"]
+    room = f"/v1/rooms/{meeting['id']}"
+    assert (await ada.post(f"{room}/participants/{participant_id}/role", {"role": "viewer"})).status_code == 200
+    changed = await ada.call("PATCH", room, {"settings": {"allowedRoles": ["host", "viewer"]}}, If_Match="*")
+    assert changed.status_code == 200
+    again = await ben.joins(meeting["id"])
+    assert (again.status_code, again.json()["role"]) == (200, "viewer")
+
+
 async def test_a_room_that_records_asks_for_a_decision_first(ada: Any, ben: Any) -> None:
     meeting = await ada.creates_meeting(settings=RECORDED)
     refused = await ben.joins(meeting["id"])

@@ -1,7 +1,8 @@
 """JSON from strangers, read strictly: one meaning or none.
 
 `json.loads` lets a later duplicate of a name win, and takes NaN, lone surrogates and any depth. Two readers that differ
-in such a point are how a check is passed with one value and used with another, so tokens and key sets are read here.
+in such a point are how a check is passed with one value and used with another, so tokens, key sets and the bodies of
+REST are read here.
 """
 
 import json

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conference.adapters.strict_json import DuplicateName, loads, loads_object
+from conference.protocol.strict_json import DuplicateName, loads, loads_object
 
 pytestmark = pytest.mark.unit
 
