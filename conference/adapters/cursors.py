@@ -5,6 +5,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
 
 from conference.domain.errors import ProtocolError
+from conference.domain.ids import is_uuid
 
 _LONGEST = 256  # characters; ours have about 100
 
@@ -21,7 +22,7 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
             raise ValueError("too long")
         moment, _, id = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition("|")
         at = datetime.fromisoformat(moment)
-        if not id or encode_cursor(at, id) != cursor:
+        if not is_uuid(id) or encode_cursor(at, id) != cursor:
             raise ValueError("not ours")
     except (ValueError, OverflowError, TypeError, binascii.Error):
         raise ProtocolError("invalid-cursor", "the cursor was not given by this list") from None

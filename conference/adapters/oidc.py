@@ -127,7 +127,7 @@ class OidcCallerVerifier:
 def _text(claims: Mapping[str, object], name: str) -> str:
     """The claim's text; empty where it is absent."""
     value = claims.get(name, "")
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
+    if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:  # which PostgreSQL cannot keep
         jws.refuse("claims")
     return value
 

@@ -73,9 +73,10 @@ def may_enter(meeting: Meeting, user_id: UserId, role: Role, now: datetime, earl
         return Refused("meeting-ended")
     if role not in meeting.settings.allowed_roles:
         return Refused("role-not-allowed")
-    opens = meeting.scheduled_time - early if meeting.scheduled_time else None
-    if opens is not None and now < opens and user_id != meeting.host_id:
-        return Refused("not-started", extra={"opensAt": opens.isoformat()})
+    scheduled = meeting.scheduled_time
+    # Added to now and not taken from the schedule, which may be the first moment of the calendar.
+    if scheduled is not None and now + early < scheduled and user_id != meeting.host_id:
+        return Refused("not-started", extra={"opensAt": (scheduled - early).isoformat()})
     return ALLOWED
 
 

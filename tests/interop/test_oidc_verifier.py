@@ -142,6 +142,7 @@ async def test_a_tenant_that_is_not_listed_is_refused(issuer: Issuer, tid: str |
         ({"iss": None}, "iss"),
         ({"exp": None}, "claims"),
         ({"sub": None}, "claims"),
+        ({"name": "a\0b"}, "claims"),
         ({"exp": NOW_S - 30}, "expired"),
         ({"nbf": NOW_S + 31}, "nbf"),
     ],

@@ -136,6 +136,11 @@ def test_the_window_opens_exactly_early_before_the_scheduled_time() -> None:
     assert may_enter(meeting, HOST, Role.HOST, NOW - timedelta(days=1), EARLY) == ALLOWED
 
 
+def test_a_schedule_at_the_first_moment_of_the_calendar_has_opened() -> None:
+    meeting = a_meeting(scheduled_time=datetime.min.replace(tzinfo=UTC))
+    assert may_enter(meeting, GUEST, Role.ATTENDEE, NOW, EARLY) == ALLOWED
+
+
 # --- taking a place ---
 
 
