@@ -116,6 +116,16 @@ async def test_the_same_decision_again_is_the_stored_entry(
     assert await stores.meetings.record_consent(other) == Refused("idempotency-conflict")
 
 
+async def test_an_id_is_of_one_entry_in_all_meetings(stores: Stores, meeting: Meeting, clock: ManualClock) -> None:
+    other = a_meeting(clock.now(), 77, settings=meeting.settings)
+    await stores.meetings.create(other)
+    both = [a_consent(room, user(1), clock.now(), 1) for room in (meeting, other)]
+    answers = await asyncio.gather(*(stores.meetings.record_consent(consent) for consent in both))
+    assert answers.count(Refused("idempotency-conflict")) == 1
+    entries = [*await stores.meetings.consents(meeting.id), *await stores.meetings.consents(other.id)]
+    assert [entry for entry in answers if not isinstance(entry, Refused)] == entries
+
+
 async def test_no_decision_is_recorded_where_there_is_no_meeting_or_it_has_ended(
     store: MeetingStore, meeting: Meeting, clock: ManualClock
 ) -> None:

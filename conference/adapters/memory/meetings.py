@@ -237,7 +237,6 @@ class MemoryMeetingStore:
         if participant.role is Role.HOST:
             return Refused("forbidden")
         room.removed.add(participant.user_id)
-        stay = room.stay_of(participant.user_id)
         stay = room.stay_of(participant.user_id) or participant
         self._end_stay(room, stay, now, events.LEFT_REMOVED)
         return room.participants[stay.id]
@@ -283,7 +282,8 @@ class MemoryMeetingStore:
         room = self._rooms.get(consent.meeting_id)
         if room is None:
             return Refused("not-found")
-        known = next((entry for entry in room.chain if entry.id == consent.id), None)
+        everywhere = (entry for room in self._rooms.values() for entry in room.chain)
+        known = next((entry for entry in everywhere if entry.id == consent.id), None)
         if known:
             return known if consent.is_of(known) else Refused("idempotency-conflict")
         if room.meeting.status is MeetingStatus.COMPLETED:

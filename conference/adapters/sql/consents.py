@@ -10,6 +10,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from conference.adapters.sql import rows
+from conference.adapters.sql.statements import insert
 from conference.adapters.sql.tables import consent_log, participants, users
 from conference.adapters.sql.telling import know_user, locked, tell
 from conference.domain import events
@@ -42,7 +43,10 @@ def record(connection: sa.Connection, ids: Ids, consent: NewConsent) -> ConsentL
     tail = connection.execute(_TAIL, {"meeting_id": consent.meeting_id}).first()
     position, previous = (tail.position + 1, tail.hash) if tail else (1, GENESIS)
     entry = chained(consent.entry(_place(connection, consent)), previous)
-    connection.execute(consent_log.insert(), rows.values(entry) | {"position": position})
+    new = insert(connection, consent_log).on_conflict_do_nothing(index_elements=["id"]).returning(consent_log.c.id)
+    if not connection.execute(new, rows.values(entry) | {"position": position}).first():
+        # The lock is the meeting's: in another meeting an entry has taken the id meanwhile.
+        return Refused("idempotency-conflict")
     tell(connection, ids, meeting, events.consent_recorded(entry))
     return entry
 
