@@ -1,7 +1,7 @@
 """RTCP compound packets: what an SFU reads and writes (RFC 3550, RFC 4585, RFC 5104, transport-wide cc draft 01).
 
 `parse` raises ProtocolError `bad-rtcp` and nothing else; packet types that are not known are skipped. Limits: 1,500
-bytes, 64 packets, and 31 blocks or 512 lost numbers in one packet.
+bytes, 64 packets, 31 blocks in one of them; of the numbers that a NACK names, the first 512 are read.
 """
 
 import struct
@@ -156,9 +156,9 @@ def _read_rtpfb(fmt: int, body: bytes) -> list[RtcpPacket]:
         first, mask = struct.unpack_from("!HH", body, at)
         lost.append(first)
         lost.extend((first + 1 + bit) & 0xFFFF for bit in range(16) if mask >> bit & 1)
-        if len(lost) > MAX_LOST:
-            raise _bad(f"a NACK names at most {MAX_LOST} packets")
-    return [Nack(int.from_bytes(body[4:8], "big"), tuple(lost))]
+        if len(lost) >= MAX_LOST:
+            break  # the peer asks again for the rest
+    return [Nack(int.from_bytes(body[4:8], "big"), tuple(lost[:MAX_LOST]))]
 
 
 def _read_psfb(fmt: int, body: bytes) -> list[RtcpPacket]:

@@ -8,11 +8,21 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from aiortc import RTCCertificate
+from aiortc import RTCCertificate, RTCSctpTransport
+from aiortc.rtcsctptransport import DataChunk, serialize_packet
 from cryptography.hazmat.primitives.serialization import Encoding
+from google_crc32c import value as crc32c
 from OpenSSL import SSL
 
-from conference.adapters.media.dtls import PROFILES, AiortcEndpoint, AiortcEndpoints, is_plain_handshake
+from conference.adapters.media.dtls import (
+    MAX_SCTP_CHUNKS,
+    MAX_SCTP_STREAMS,
+    PROFILES,
+    AiortcEndpoint,
+    AiortcEndpoints,
+    GuardedReceiver,
+    is_plain_handshake,
+)
 from conference.ports.dtls import DtlsCallbacks
 from tests.support.waiting import eventually
 
@@ -195,3 +205,68 @@ def test_the_flight_of_our_certificate_fits_a_datagram() -> None:
     endpoints = AiortcEndpoints()
     assert len(endpoints._certificate._cert.public_bytes(Encoding.DER)) < 600
     assert len(endpoints.fingerprint) == 95
+
+
+class QuietDtls:
+    """As much of a DTLS transport as SCTP touches."""
+
+    state, _role = "connected", "server"
+
+    async def _send_data(self, data: bytes) -> None:
+        """Nobody listens."""
+
+    def _unregister_data_receiver(self, receiver: RTCSctpTransport) -> None:
+        """Nothing was registered."""
+
+
+def sctp_data(sctp: RTCSctpTransport, tsn: int, *, stream: int = 0, flags: int = 2, size: int = 1) -> bytes:
+    """A DATA chunk; flags 2 begin a message and 1 end it."""
+    chunk = DataChunk(flags=flags)
+    chunk.tsn, chunk.stream_id, chunk.stream_seq, chunk.protocol, chunk.user_data = tsn, stream, 0, 51, bytes(size)
+    return bytes(serialize_packet(5_000, 5_000, sctp._local_verification_tag, chunk))
+
+
+def open_sctp() -> tuple[RTCSctpTransport, GuardedReceiver]:
+    sctp = RTCSctpTransport(QuietDtls())  # type: ignore[arg-type]
+    sctp._last_received_tsn, sctp._remote_port = 0, 5_000
+    return sctp, GuardedReceiver(sctp)
+
+
+@pytest.mark.parametrize("flood", ["unfinished", "gaps", "streams"])
+async def test_what_a_peer_can_make_sctp_keep_is_bounded(flood: str) -> None:
+    sctp, guard = open_sctp()
+    for number in range(1, 3 * MAX_SCTP_CHUNKS):
+        tsn = 2 * number + 1 if flood == "gaps" else number
+        stream = number if flood == "streams" else 0
+        await guard._handle_data(
+            sctp_data(sctp, tsn, stream=stream, flags=2 if number == 1 or flood == "streams" else 0)
+        )
+    assert guard.is_ended
+    assert sum(len(stream.reassembly) for stream in sctp._inbound_streams.values()) <= MAX_SCTP_CHUNKS + 1
+    assert len(sctp._inbound_streams) <= MAX_SCTP_STREAMS + 1
+    assert len(sctp._sack_misordered) <= MAX_SCTP_CHUNKS + 1
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"",
+        bytes(11),
+        bytes(12),
+        bytes(12) + b"\0\3\0\0",
+        bytes(12) + b"\0\3\0\3",
+        bytes(12) + b"\0\3\0\x0f" + bytes(11),
+        bytes(12) + b"\0\3\xff\xff" + bytes(20),
+    ],
+)
+async def test_sctp_lengths_that_underflow_are_refused_and_the_next_packet_is_taken(packet: bytes) -> None:
+    sctp, guard = open_sctp()
+    checksummed = packet
+    if len(packet) >= 12:  # a right checksum, so that the lengths are looked at
+        head = packet[:4] + sctp._local_verification_tag.to_bytes(4, "big")
+        checksummed = head + crc32c(head + bytes(4) + packet[12:]).to_bytes(4, "little") + packet[12:]
+    await guard._handle_data(checksummed)
+    assert not guard.is_ended
+    assert not sctp._inbound_streams
+    await guard._handle_data(sctp_data(sctp, 1, flags=3))
+    assert sctp._last_received_tsn == 1

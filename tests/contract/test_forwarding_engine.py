@@ -1,5 +1,6 @@
 """What every forwarding engine does, over real sockets: the suite of the port `ForwardingEngine`."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -7,6 +8,7 @@ import pytest
 
 from conference.adapters.media.reference import ReferenceEngine
 from conference.ports.forwarding import (
+    AddTransport,
     AudioLevels,
     CapBandwidth,
     DropPairs,
@@ -45,6 +47,22 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         yield made
 
 
+class Clocked:
+    """Makes an engine whose clock runs `ahead` seconds before ours."""
+
+    def __init__(self, make: Make) -> None:
+        self._make = make
+        self.ahead = 0.0
+
+    def make(self, clock: Callable[[], float]) -> ForwardingEngine:
+        return self._make(lambda: clock() + self.ahead)
+
+
+@pytest.fixture(params=[_reference], ids=["reference"])
+def make_clocked(request: pytest.FixtureRequest) -> Callable[[], Clocked]:
+    return lambda: Clocked(request.param)
+
+
 async def call(engine: Bench) -> tuple[EnginePeer, EnginePeer]:
     """A publisher of the video track `cam` and a subscriber that has received its key frame."""
     ann, bob = await engine.peer("ann"), await engine.peer("bob")
@@ -55,6 +73,10 @@ async def call(engine: Bench) -> tuple[EnginePeer, EnginePeer]:
     ann.send_rtp(media(2, payload=KEY_FRAME))
     await eventually(lambda: bool(bob.rtp))
     return ann, bob
+
+
+def link_reports(engine: Bench, name: str) -> list[LinkReport]:
+    return [e for e in engine.events if isinstance(e, LinkReport) and e.transport_id == name]
 
 
 def _asked(peer: EnginePeer) -> bool:
@@ -317,6 +339,130 @@ async def test_removal_ends_forwarding_and_later_commands_are_ignored(engine: Be
     assert (stats.transports, stats.tracks) == (1, 0)
     ann.send(b"\x16late")
     await eventually(lambda: engine.engine.stats().dropped.get("stranger") == 1)
+
+
+async def test_an_address_that_changes_hands_stays_with_its_new_transport(make_clocked: Callable[[], Clocked]) -> None:
+    clocked = make_clocked()
+    async with bench(clocked.make) as engine:
+        ann, bob = await call(engine)
+        engine.engine.apply([AddTransport("eve", "ufrageve", PWD)])
+        clocked.ahead = 10.0
+        ann.check()
+        answered = len(bob.other)
+        bob.check(ufrag="ufrageve")  # the same port serves another page now
+        await eventually(lambda: len(bob.other) > answered)
+        count, received = len(bob.rtp), engine.engine.stats().received_packets
+        ann.send_rtp(media(3))
+        await eventually(lambda: engine.engine.stats().received_packets > received)
+        assert len(bob.rtp) == count, "nothing of the former transport goes there"
+        clocked.ahead = 31.0
+        ann.check()
+        await eventually(lambda: IceChanged("bob", "failed") in engine.events)
+        bob.send(b"\x16hello")
+        await eventually(lambda: DtlsReceived("eve", b"\x16hello") in engine.events)
+
+
+async def test_addresses_beyond_the_most_are_forgotten(engine: Bench) -> None:
+    ann = await engine.peer("ann")
+    first = engine.stranger("ann")
+    first.check()
+    await eventually(lambda: bool(first.other))
+    for _ in range(20):
+        ann.move()
+        await ann.nominate()
+    first.send(b"\x16early")
+    ann.send(b"\x16now")
+    await eventually(lambda: bool(engine.of(DtlsReceived)))
+    assert engine.of(DtlsReceived) == [DtlsReceived("ann", b"\x16now")]
+    assert engine.engine.stats().dropped["stranger"] == 1
+
+
+async def test_forged_packets_do_not_use_up_a_peers_ssrcs(engine: Bench) -> None:
+    ann, bob = await call(engine)
+    for number in range(2_000):
+        ann.send(b"\x80\x60" + bytes(6) + (9_000 + number).to_bytes(4, "big") + bytes(20))
+        if number % 200 == 0:
+            await eventually(lambda n=number: engine.engine.stats().dropped.get("srtp-refused", 0) > n)  # type: ignore[misc]
+    engine.publish(ann, "cam")
+    ann.send_rtp(media(1, payload=KEY_FRAME, ssrc=77))
+    await eventually(lambda: len(bob.rtp) == 2)
+
+
+async def test_the_ssrcs_of_reports_are_bounded_too(engine: Bench) -> None:
+    ann, _ = await call(engine)
+    for number in range(1_200):
+        ann.send_rtcp(rtcp.receiver_report(rtcp.ReceiverReport(9_000 + number)))
+        if number % 100 == 0:
+            await asyncio.sleep(0)
+    await eventually(lambda: engine.engine.stats().dropped.get("too-many-ssrcs", 0) > 100)
+
+
+async def test_a_storm_of_nacks_gets_a_share_of_what_was_sent(engine: Bench) -> None:
+    ann, bob = await call(engine)
+    for number in range(3, 153):
+        ann.send_rtp(media(number, payload=DELTA + bytes(1_000)))
+        if number % 30 == 0:
+            await eventually(lambda n=number: len(bob.rtp) == n - 1)  # type: ignore[misc]
+    await eventually(lambda: len(bob.rtp) == 151)
+    numbers = sorted({packet.sequence for packet in bob.rtp})
+
+    def storm() -> bool:
+        bob.send_rtcp(rtcp.nack(1, 1_002, numbers[-60:]))
+        return engine.engine.stats().dropped.get("repair-budget", 0) > 5
+
+    await eventually(storm)
+    stats = engine.engine.stats()
+    assert stats.retransmitted_packets * 1_000 < stats.forwarded_bytes * 0.5 + 400_000
+
+
+async def test_sequence_numbers_wrap_with_reordering_in_both_directions(engine: Bench) -> None:
+    ann, bob = await engine.peer("ann"), await engine.peer("bob")
+    engine.publish(ann, "cam")
+    engine.subscribe(bob, "cam")
+    ann.send_rtp(media(65_500, payload=KEY_FRAME))
+    await eventually(lambda: len(bob.rtp) == 1)
+    order = [65_501, 65_535, 65_534, 65_537, 65_536, 65_533, *range(65_502, 65_533), 65_540, 65_538, 65_539]
+    for number in order:
+        ann.send_rtp(media(number, payload=DELTA + number.to_bytes(4, "big")))
+    await eventually(lambda: len(bob.rtp) == len(order) + 1)
+    base = bob.rtp[0].sequence
+    places = [(packet.sequence - base) & 0xFFFF for packet in bob.rtp[1:]]
+    assert places == [number - 65_500 for number in order]
+    assert [int.from_bytes(packet.payload[-4:], "big") for packet in bob.rtp[1:]] == order
+
+
+async def test_what_a_peer_reported_long_ago_is_not_its_link_now(make_clocked: Callable[[], Clocked]) -> None:
+    clocked = make_clocked()
+    async with bench(clocked.make) as engine:
+        ann, bob = await call(engine)
+        block = rtcp.ReportBlock(1_002, 128, 0, 0, 0, 0, 0)
+        bob.send_rtcp(rtcp.receiver_report(rtcp.ReceiverReport(1, (block,))))
+        await eventually(lambda: any(r.sent_loss == 0.5 for r in link_reports(engine, "bob")))
+        clocked.ahead = 7.0
+        ann.check()
+        bob.check()
+        seen = len(link_reports(engine, "bob"))
+        await eventually(lambda: any(r.sent_loss == 0.0 for r in link_reports(engine, "bob")[seen:]))
+
+
+async def test_a_layer_that_begins_is_aimed_at_at_once(engine: Bench) -> None:
+    ann, bob = await engine.peer("ann"), await engine.peer("bob")
+    engine.publish(ann, "cam", rids=("q", "f"))
+    engine.subscribe(bob, "cam")
+    for number, (ssrc, rid) in enumerate(((60, b"q"), (61, b"f")), 1):
+        packet = media(number, payload=KEY_FRAME + rid, ssrc=ssrc)
+        packet.extensions[10] = rid
+        ann.send_rtp(packet)
+    await eventually(lambda: len(bob.rtp) == 2)
+    assert [packet.payload[-1:] for packet in bob.rtp] == [b"q", b"f"]
+
+
+async def test_srtcp_too_short_to_be_any_is_dropped_and_the_next_is_read(engine: Bench) -> None:
+    ann, bob = await call(engine)
+    for length in range(2, 40):
+        ann.send(b"\x81\xc9" + bytes(length - 2))
+    ann.send_rtcp(rtcp.sender_report(rtcp.SenderReport(50, 7 << 32, 6_000, 2, 30)))
+    await eventually(lambda: any(isinstance(p, rtcp.SenderReport) for p in bob.rtcp))
 
 
 async def test_an_event_batch_is_bounded_and_in_order(engine: Bench) -> None:

@@ -131,12 +131,18 @@ def test_feedback_says_when_each_packet_came(first: int, steps: list[tuple[int, 
         b"\xa0\xc9\0\0",
         b"\x80\xc9\0\0" + b"\0",
         b"\x80\xd5\0\0" * 65,
-        b"\x81\xcd\0\x2c" + bytes(8) + b"\0\0\xff\xff" * 42,
     ],
 )
 def test_what_is_not_rtcp_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError, match="bad-rtcp"):
         rtcp.parse(data)
+
+
+def test_of_a_nack_after_a_long_burst_of_losses_the_first_numbers_are_read() -> None:
+    data = rtcp.nack(1, 2, range(1_000)) + rtcp.picture_loss(1, 2)
+    lost, picture = rtcp.parse(data)
+    assert lost == rtcp.Nack(2, tuple(range(rtcp.MAX_LOST)))
+    assert picture == rtcp.KeyFrameRequest(2), "what comes beside it counts"
 
 
 @given(st.lists(st.binary(max_size=60), max_size=4), st.sampled_from(range(199, 208)), st.integers(0, 31))

@@ -28,6 +28,8 @@ from conference.ports.forwarding import SrtpProfile
 CHANNEL_LABEL: Final = "parley"
 CHANNEL_ID: Final = 0
 MAX_QUEUE: Final = 64
+MAX_SCTP_STREAMS: Final = 8
+MAX_SCTP_CHUNKS: Final = 512  # received and not yet a message
 MAX_REPLAYS: Final = 32
 MAX_HANDSHAKE_DATAGRAMS: Final = 256
 HANDSHAKE_TIMEOUT_S: Final = 30.0
@@ -113,14 +115,18 @@ class DatagramPipe:
         self._send_datagram(datagram)
 
 
-class _GuardedReceiver:
-    """Hands SCTP packets on. aiortc asserts on some of a peer's input: that must not end the association."""
+class GuardedReceiver:
+    """Hands SCTP packets on. aiortc asserts on some of a peer's input: that must not end the association. Nor does it
+    bound what a peer may have it keep, so SCTP ends here for a peer that uses more than the one channel needs."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self.refused = 0
+        self.is_ended = False
 
     async def _handle_data(self, data: bytes) -> None:
+        if self.is_ended:
+            return
         try:
             await self.inner._handle_data(data)
         except ConnectionError:
@@ -128,6 +134,19 @@ class _GuardedReceiver:
         except Exception:
             self.refused += 1
             _logger.debug("an SCTP packet was refused")
+        if self._is_greedy():
+            self.is_ended = True
+            _logger.warning("a peer's data channel kept too much; it is closed")
+            await self.inner.stop()
+
+    def _is_greedy(self) -> bool:
+        streams = self.inner._inbound_streams
+        return (
+            len(streams) > MAX_SCTP_STREAMS
+            or len(self.inner._data_channels) > MAX_SCTP_STREAMS
+            or len(self.inner._sack_misordered) > MAX_SCTP_CHUNKS
+            or sum(len(stream.reassembly) for stream in streams.values()) > MAX_SCTP_CHUNKS
+        )
 
 
 class ServerDtlsTransport(RTCDtlsTransport):
@@ -154,11 +173,11 @@ class ServerDtlsTransport(RTCDtlsTransport):
         self._on_keys(_PROFILE_NAMES[selected], profile.get_key_and_salt(view, 0), profile.get_key_and_salt(view, 1))
 
     def _register_data_receiver(self, receiver: Any) -> None:
-        super()._register_data_receiver(_GuardedReceiver(receiver))
+        super()._register_data_receiver(GuardedReceiver(receiver))
 
     def _unregister_data_receiver(self, receiver: Any) -> None:
         guard = self._data_receiver
-        if isinstance(guard, _GuardedReceiver) and guard.inner is receiver:
+        if isinstance(guard, GuardedReceiver) and guard.inner is receiver:
             self._data_receiver = None
 
 

@@ -78,12 +78,18 @@ class IceAgent:
         pair = self.pairs.get(address)
         if pair is None:
             if len(self.pairs) >= MAX_PAIRS:
-                del self.pairs[min(self.pairs, key=lambda known: self.pairs[known].seen)]
+                others = [known for known in self.pairs if known != self.selected]
+                del self.pairs[min(others, key=lambda known: self.pairs[known].seen)]
             pair = self.pairs[address] = Pair(address, request.priority, False, now)
         pair.seen = self.last_check = now
         pair.priority = request.priority
         pair.nominated = pair.nominated or request.use_candidate
         self.select(now)
+
+    def release(self, address: Address, now: float) -> None:
+        """The address belongs to another transport now: the peer behind it is not ours any more."""
+        if self.pairs.pop(address, None) is not None:
+            self.select(now)
 
     def select(self, now: float) -> None:
         """Chooses the pair to send on."""
@@ -92,10 +98,8 @@ class IceAgent:
         best = max(alive, key=lambda p: (p.priority, p.seen), default=None)
         self.selected = best.address if best else None
 
-    def expire(self, now: float) -> list[Address]:
-        """Removes the pairs whose consent is gone; returns their addresses."""
-        gone = [address for address, pair in self.pairs.items() if now - pair.seen >= CONSENT_TIMEOUT_S]
-        for address in gone:
+    def expire(self, now: float) -> None:
+        """Removes the pairs whose consent is gone."""
+        for address in [a for a, pair in self.pairs.items() if now - pair.seen >= CONSENT_TIMEOUT_S]:
             del self.pairs[address]
         self.select(now)
-        return gone

@@ -23,6 +23,7 @@ REPORT_S: Final = 1.0
 AIM_S: Final = 0.5
 MAX_BLOCKS: Final = 31
 MEDIA_ACTIVE_S: Final = 3.0
+REPORTED_S: Final = 6.0  # what a peer reported longer ago says nothing about its link now
 
 
 class PacketMover:
@@ -41,13 +42,15 @@ class PacketMover:
         if 192 <= data[1] <= 223:  # RFC 5761 4
             self._receive_rtcp(transport, data, now)
             return
-        if not transport.admit_ssrc(int.from_bytes(data[8:12], "big")):
+        ssrc = int.from_bytes(data[8:12], "big")
+        if not transport.admits_ssrc(ssrc):
             self._state.dropped["too-many-ssrcs"] += 1
             return
         plain = transport.srtp.open_rtp(data)
         if plain is None:
             self._state.dropped["srtp-refused"] += 1
             return
+        transport.note_ssrc(ssrc)
         self._state.received_packets += 1
         self._state.received_bytes += len(data)
         try:
@@ -83,6 +86,8 @@ class PacketMover:
             self._state.dropped["duplicate"] += 1
             return
         transport.media_at = now
+        if stream.received == 1:
+            track.aim_all(now)  # a layer that begins
         level = transport.audio_level(packet)
         if level is not None and level & 0x7F < track.level:
             track.level = level & 0x7F
@@ -96,10 +101,11 @@ class PacketMover:
         for sender in list(track.senders.values()):
             if sender.target is None:
                 track.aim(sender, now)
-            if is_key is None and (sender.wants_key_frame or stream.key_frames.is_pending):
+            if is_key is None and (sender.wants_key_frame or sender.is_ask_deferred or stream.key_frames.is_pending):
                 is_key = begins_key_frame(track.codec.name, packet.payload)
             if not sender.accepts(stream, bool(is_key)):
                 continue
+            sender.is_ask_deferred = sender.is_ask_deferred and not is_key
             data = sender.rewrite(packet, number, stream, now, level)
             if data is not None:
                 self._send_media(sender, data, now)
@@ -111,6 +117,7 @@ class PacketMover:
         if self._seal_and_send(transport, data, now):
             self._state.forwarded_packets += 1
             self._state.forwarded_bytes += len(data)
+            transport.repairs.earn(len(data))
             transport.media_at = now
             if not sender.is_first_told:
                 sender.is_first_told = True
@@ -144,10 +151,15 @@ class PacketMover:
 
     # --- feedback that came in ---------------------------------------------------------------------------------------
     def _receive_rtcp(self, transport: Transport, data: bytes, now: float) -> None:
+        ssrc = int.from_bytes(data[4:8], "big")
+        if not transport.admits_ssrc(ssrc):
+            self._state.dropped["too-many-ssrcs"] += 1
+            return
         plain = transport.srtp.open_rtcp(data) if transport.srtp is not None else None
         if plain is None:
             self._state.dropped["srtcp-refused"] += 1
             return
+        transport.note_ssrc(ssrc)
         try:
             packets = rtcp.parse(plain)
         except ProtocolError:
@@ -178,14 +190,26 @@ class PacketMover:
             return
         for sequence in request.lost:
             data = sender.resend(sequence, now)
-            if data is not None and self._seal_and_send(transport, data, now):
+            if data is None:
+                continue
+            if not transport.repairs.spend(len(data)):
+                self._state.dropped["repair-budget"] += 1
+                return
+            if self._seal_and_send(transport, data, now):
                 self._state.retransmitted_packets += 1
 
     def _key_frame_asked(self, transport: Transport, ssrc: int, now: float) -> None:
         sender = transport.senders.get(ssrc)
         track = self._state.tracks.get(sender.track_id) if sender else None
-        if sender is not None and track is not None:
+        if sender is not None and track is not None and sender.may_ask_key_frame(now):
             track.ask_key_frame(sender, now)
+
+    def request_key_frames(self, now: float) -> None:
+        """Sends the requests that are due without waiting for the next tick: somebody may be waiting for a picture."""
+        for transport in self._state.transports.values():
+            for stream in transport.streams():
+                if stream.key_frames.take(now):
+                    self._send_rtcp(transport, rtcp.picture_loss(self._state.ssrc, stream.ssrc))
 
     # --- what is periodic --------------------------------------------------------------------------------------------
     def tick(self, now: float) -> None:
@@ -205,6 +229,7 @@ class PacketMover:
                 self._report(transport, now)
         if "aim" in due:
             self._aim(now)
+        self.request_key_frames(now)
         if "levels" in due:
             self._emit_levels()
 
@@ -213,14 +238,12 @@ class PacketMover:
         for stream in transport.streams():
             lost = stream.losses.due(now)
             if lost:
-                numbers = [number & 0xFFFF for number in lost[:256]]
+                numbers = [number & 0xFFFF for number in lost]
                 self._send_rtcp(transport, rtcp.nack(self._state.ssrc, stream.ssrc, numbers))
             if stream.losses.gave_up:
                 stream.losses.gave_up = False
                 if stream.is_video:
                     stream.key_frames.request(now)
-            if stream.key_frames.take(now):
-                self._send_rtcp(transport, rtcp.picture_loss(self._state.ssrc, stream.ssrc))
 
     def _send_sender_reports(self, transport: Transport, now: float) -> None:
         for sender in transport.senders.values():
@@ -239,7 +262,7 @@ class PacketMover:
         for at in range(0, len(blocks), MAX_BLOCKS):
             report = rtcp.ReceiverReport(self._state.ssrc, tuple(blocks[at : at + MAX_BLOCKS]))
             self._send_rtcp(transport, rtcp.receiver_report(report) + rtcp.cname(self._state.ssrc, "parley"))
-        sent = [s for s in transport.senders.values() if s.forwarded]
+        sent = [s for s in transport.senders.values() if now - s.reported_at < REPORTED_S]
         trips = [s.round_trip_s for s in sent if s.round_trip_s is not None]
         self._state.emit(
             LinkReport(
@@ -256,7 +279,8 @@ class PacketMover:
         for track in self._state.tracks.values():
             track.aim_all(now)
             for sender in track.senders.values():
-                if sender.wants_key_frame and not sender.is_paused and not track.is_muted:
+                is_waiting = sender.wants_key_frame and not sender.is_paused and not track.is_muted
+                if is_waiting or sender.is_ask_due(now):
                     track.ask_key_frame(sender, now)
 
     def _emit_levels(self) -> None:

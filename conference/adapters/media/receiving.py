@@ -14,22 +14,26 @@ MAX_GAP: Final = 256  # a greater jump is a new start, not a loss
 NACK_DELAY_S: Final = 0.01
 NACK_RETRY_S: Final = 0.08
 NACK_TRIES: Final = 10
+MAX_MISSING: Final = 512  # of one stream; more are no losses to repair but a broken link
+MAX_ASKED: Final = 256  # in one request
 PLI_INTERVAL_S: Final = 0.5
+PLI_HIGH_INTERVAL_S: Final = 1.0  # of the higher layers, whose key frames are large
 PLI_URGENT_S: Final = 0.2
 
 
 class KeyFrameThrottle:
     """At most one request per interval; a throttled one is deferred to the interval's end, never dropped."""
 
-    __slots__ = ("_due", "_last")
+    __slots__ = ("_due", "_interval", "_last")
 
-    def __init__(self) -> None:
-        self._last = -PLI_INTERVAL_S
+    def __init__(self, interval: float = PLI_INTERVAL_S) -> None:
+        self._interval = interval
+        self._last = -interval
         self._due: float | None = None
 
     def request(self, now: float, *, urgent: bool = False) -> None:
         """`urgent` (a new subscriber) may pass after a shorter time."""
-        due = max(now, self._last + (PLI_URGENT_S if urgent else PLI_INTERVAL_S))
+        due = max(now, self._last + (PLI_URGENT_S if urgent else self._interval))
         self._due = due if self._due is None else min(self._due, due)
 
     @property
@@ -59,7 +63,7 @@ class LossTracker:
 
     def gap(self, first: int, end: int, now: float) -> None:
         """The numbers from `first` up to, not including, `end` have not come."""
-        if end - first > MAX_GAP:
+        if end - first > MAX_GAP or len(self._missing) + end - first > MAX_MISSING:
             self._missing.clear()
             self.gave_up = True
             return
@@ -74,8 +78,10 @@ class LossTracker:
         """The numbers to ask for now. Sets `gave_up` when one has been asked for too often."""
         if not self._missing:
             return []
-        wanted = []
+        wanted: list[int] = []
         for number, entry in list(self._missing.items()):
+            if len(wanted) >= MAX_ASKED:
+                break
             if now < entry[0]:
                 continue
             if entry[1] >= NACK_TRIES:
@@ -124,7 +130,7 @@ class Stream:
         self.sr: rtcp.SenderReport | None = None
         self.sr_arrival = 0.0
         self.losses = LossTracker()
-        self.key_frames = KeyFrameThrottle()
+        self.key_frames = KeyFrameThrottle(PLI_HIGH_INTERVAL_S if place else PLI_INTERVAL_S)
         self._ring = [-1] * HISTORY
         self._transit: float | None = None
         self._jitter = 0.0
@@ -204,7 +210,10 @@ class ArrivalLog:
             self._arrivals.setdefault(full, now)
 
     def feedback(self, sender_ssrc: int) -> list[bytes]:
-        """The feedback packets about what has arrived since the last call."""
+        """The feedback packets about what has arrived since the last call.
+
+        A number that came after its gap was reported gets a packet of its own: one that spanned the numbers between it
+        and the newest would tell again, as lost, what was told as received."""
         if not self._arrivals:
             return []
         arrivals = sorted(self._arrivals.items())
@@ -213,9 +222,16 @@ class ArrivalLog:
         while arrivals:
             first = arrivals[0][0]
             base = self._next if 0 <= first - self._next < HISTORY else first
-            packet, used = rtcp.transport_feedback(sender_ssrc, self.media_ssrc, self._count, base, arrivals)
+            part = arrivals if first >= self._next else _first_run(arrivals, self._next)
+            packet, used = rtcp.transport_feedback(sender_ssrc, self.media_ssrc, self._count, base, part)
             self._next = max(self._next, arrivals[used - 1][0] + 1)
             self._count = (self._count + 1) & 0xFF
             packets.append(packet)
             arrivals = arrivals[used:]
         return packets
+
+
+def _first_run(arrivals: list[tuple[int, float]], end: int) -> list[tuple[int, float]]:
+    """The first arrivals whose numbers follow one another and are less than `end`."""
+    first = arrivals[0][0]
+    return [arrival for place, arrival in enumerate(arrivals) if arrival[0] == first + place and arrival[0] < end]

@@ -25,6 +25,7 @@ from conference.ports.forwarding import (
     EngineStats,
     Event,
     IceChanged,
+    SendDtls,
 )
 from conference.protocol import stun
 
@@ -34,7 +35,7 @@ MAX_BATCH: Final = 64  # datagrams read before the loop runs on
 MAX_DATAGRAM: Final = 1_500
 MAX_EVENTS: Final = 4_096
 SOCKET_BUFFER: Final = 4 << 20
-ADDRESS_HOLD_S: Final = 5.0  # an address in use by one transport cannot be claimed by another for so long
+ADDRESS_HOLD_S: Final = DISCONNECTED_S  # an address in use by one transport cannot be claimed by another
 
 
 class ReferenceEngine:
@@ -87,6 +88,8 @@ class ReferenceEngine:
         now = self._clock()
         for command in commands:
             self._commands.apply(command, now)
+        if any(not isinstance(command, SendDtls) for command in commands):
+            self._mover.request_key_frames(now)
 
     def poll_events(self, limit: int) -> list[Event]:
         return [self._events.popleft() for _ in range(min(limit, len(self._events)))]
@@ -178,8 +181,7 @@ class ReferenceEngine:
             self._dropped["stun-refused"] += 1
             return
         self._send(answer, address)
-        if address in transport.ice.pairs:
-            self._state.by_address[address] = transport
+        self._state.claim_addresses(transport, now)
         for ufrag in before:
             if ufrag not in transport.ice.ufrags:
                 self._state.by_ufrag.pop(ufrag, None)
@@ -210,8 +212,8 @@ class ReferenceEngine:
         last = transport.ice.last_check
         if last is None:
             return
-        for address in transport.ice.expire(now):
-            self._state.by_address.pop(address, None)
+        transport.ice.expire(now)
+        self._state.claim_addresses(transport, now)
         if now - last >= CONSENT_TIMEOUT_S:
             self._change(transport, "failed")
             self._state.remove_transport(transport.transport_id)

@@ -15,8 +15,11 @@ from conference.protocol import rtcp
 from conference.protocol.payload import Vp8Descriptor, vp8_descriptor, vp8_rewrite
 from conference.protocol.rtp import RtpPacket, extension_block, unroll
 
-CACHE: Final = 1_024  # packets that RTX can bring back; at 1 Mb/s about ten seconds
-RESEND_INTERVAL_S: Final = 0.02
+CACHE: Final = 512  # packets that RTX can bring back; at 1 Mb/s about five seconds
+RESEND_INTERVAL_S: Final = 0.02  # and at least a round trip
+MAX_RESEND_INTERVAL_S: Final = 0.3
+ASK_INTERVAL_S: Final = 0.5  # between a subscriber's requests for key frames, doubled by each that follows closely
+MAX_ASK_INTERVAL_S: Final = 4.0
 MAX_RESENDS: Final = 10
 SR_INTERVAL_S: Final = 1.0
 _FIXED: Final = struct.Struct("!BBHII")
@@ -55,8 +58,12 @@ class Sender:
         self.forwarded = 0
         self.octets = 0
         self.is_first_told = False
+        self.reported_at = float("-inf")
         self.fraction_lost = 0.0
         self.round_trip_s: float | None = None
+        self._ask_interval = ASK_INTERVAL_S
+        self._asked_at = float("-inf")
+        self.is_ask_deferred = False  # until the next key frame
         self._take_number = take_number
         self._is_waiting = True  # for a key frame
         self._head, self._wide_at, self._level = self._extensions(command)
@@ -199,8 +206,8 @@ class Sender:
         sent = self._cache[number % CACHE]
         if sent is None or sent.number != number or sent.resends >= MAX_RESENDS:
             return None
-        if now - sent.at < RESEND_INTERVAL_S:
-            return None
+        if now - sent.at < min(max(RESEND_INTERVAL_S, self.round_trip_s or 0.0), MAX_RESEND_INTERVAL_S):
+            return None  # the copy may be on its way
         sent.at = now
         sent.resends += 1
         self._rtx_number += 1
@@ -214,8 +221,25 @@ class Sender:
         data[at:at] = _SEQUENCE.pack(number & 0xFFFF)
         return bytes(data)
 
+    def may_ask_key_frame(self, now: float) -> bool:
+        """Whether the subscriber's request goes through now. Every key frame costs everybody who receives the track, so
+        one who asks all the time is served ever more slowly; what is held back comes due later."""
+        quiet = now - self._asked_at
+        if quiet < self._ask_interval:
+            self.is_ask_deferred = True
+            return False
+        is_close = quiet < 2 * MAX_ASK_INTERVAL_S
+        self._ask_interval = min(2 * self._ask_interval, MAX_ASK_INTERVAL_S) if is_close else ASK_INTERVAL_S
+        self._asked_at, self.is_ask_deferred = now, False
+        return True
+
+    def is_ask_due(self, now: float) -> bool:
+        """True once for a request that was held back."""
+        return self.is_ask_deferred and self.may_ask_key_frame(now)
+
     def reported(self, block: rtcp.ReportBlock, now: float) -> None:
         """The peer's view of this sender."""
+        self.reported_at = now
         self.fraction_lost = block.fraction_lost / 256
         sent_at = self._reports.get(block.last_sr)
         if sent_at is not None:

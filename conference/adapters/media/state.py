@@ -52,9 +52,25 @@ class EngineState:
         for sender in list(transport.senders.values()):
             self.remove_sender(sender.sender_id)
 
+    def claim_addresses(self, transport: Transport, now: float) -> None:
+        """Brings the index in step with the transport's pairs: those it lost go, those it won are its own alone."""
+        pairs = transport.ice.pairs
+        for address in [a for a in transport.addresses if a not in pairs]:
+            transport.addresses.discard(address)
+            if self.by_address.get(address) is transport:
+                del self.by_address[address]
+        for address in [a for a in pairs if a not in transport.addresses]:
+            former = self.by_address.get(address)
+            if former is not None and former is not transport:
+                former.ice.release(address, now)
+                former.addresses.discard(address)
+            self.by_address[address] = transport
+            transport.addresses.add(address)
+
     def forget_addresses(self, transport: Transport) -> None:
-        for address in [a for a, owner in self.by_address.items() if owner is transport]:
-            del self.by_address[address]
+        for address in transport.addresses:
+            self.by_address.pop(address, None)
+        transport.addresses.clear()
 
     def remove_track(self, track_id: str) -> None:
         track = self.tracks.pop(track_id, None)

@@ -27,6 +27,7 @@ class Track:
         self.codec = command.codec
         self.rids = command.rids
         self.is_video = command.codec.name != "opus"
+        self.streams = {rid: stream for rid, stream in self.streams.items() if rid in (self.rids or ("",))}
 
     def place(self, rid: str) -> int:
         """The rank of a layer, 0 lowest."""

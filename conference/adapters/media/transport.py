@@ -16,7 +16,9 @@ from conference.ports.forwarding import AddTransport, ExtensionIds, SetTrack
 from conference.protocol.rtp import RtpPacket
 
 MAX_STREAMS: Final = 64
-MAX_SSRCS: Final = 256  # libsrtp keeps state for each
+MAX_SSRCS: Final = 1_024  # libsrtp keeps a quarter of a kilobyte for each, as long as the keys live
+REPAIR_SHARE: Final = 0.5  # of what is forwarded may be sent again
+REPAIR_BURST: Final = 400_000  # bytes
 DISCONNECTED_S: Final = 8.0
 
 
@@ -53,6 +55,24 @@ class TokenBucket:
         return True
 
 
+class RepairBudget:
+    """What a peer may have sent again, in bytes: a share of what was sent to it. NACKs in a storm cost nothing more."""
+
+    __slots__ = ("_level",)
+
+    def __init__(self) -> None:
+        self._level = float(REPAIR_BURST)
+
+    def earn(self, size: int) -> None:
+        self._level = min(self._level + size * REPAIR_SHARE, REPAIR_BURST)
+
+    def spend(self, size: int) -> bool:
+        if size > self._level:
+            return False
+        self._level -= size
+        return True
+
+
 class Transport:
     """State of one transport; the engine moves the packets."""
 
@@ -64,7 +84,9 @@ class Transport:
         self.cap: TokenBucket | None = None
         self.tracks: dict[str, Track] = {}  # by track id
         self.senders: dict[int, Sender] = {}  # by SSRC
+        self.addresses: set[Address] = set()  # under which the engine knows it
         self.arrivals = ArrivalLog()
+        self.repairs = RepairBudget()
         self.media_at = 0.0
         self._inbound: dict[int, Stream | Repair] = {}
         self._track_of: dict[int, Track] = {}
@@ -77,14 +99,13 @@ class Transport:
         self._wide_number += 1
         return self._wide_number
 
-    def admit_ssrc(self, ssrc: int) -> bool:
+    def admits_ssrc(self, ssrc: int) -> bool:
         """False for an SSRC beyond the most that one peer may use."""
-        if ssrc in self._ssrcs:
-            return True
-        if len(self._ssrcs) >= MAX_SSRCS:
-            return False
+        return ssrc in self._ssrcs or len(self._ssrcs) < MAX_SSRCS
+
+    def note_ssrc(self, ssrc: int) -> None:
+        """The SSRC of a packet that was authentic: a forged one must not use up the peer's number of them."""
         self._ssrcs.add(ssrc)
-        return True
 
     @property
     def destination(self) -> Address | None:

@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 
 from conference.adapters.media.receiving import (
     HISTORY,
+    MAX_ASKED,
+    MAX_GAP,
+    MAX_MISSING,
     NACK_DELAY_S,
     NACK_RETRY_S,
     NACK_TRIES,
@@ -145,3 +148,48 @@ def test_feedback_covers_gaps_between_two_calls() -> None:
     assert int.from_bytes(packet[14:16], "big") == 3
     assert packet[19] == 1, "the feedback count"
     assert log.feedback(1) == []
+
+
+def reported(packet: bytes) -> tuple[int, int]:
+    """(base number, count) of a feedback packet."""
+    return int.from_bytes(packet[12:14], "big"), int.from_bytes(packet[14:16], "big")
+
+
+def test_a_late_number_does_not_tell_again_as_lost_what_was_told_as_received() -> None:
+    log = ArrivalLog()
+    for number in (65_530, 65_531, 65_534, 65_535):
+        log.add(number, 1.0)
+    assert [reported(p) for p in log.feedback(1)] == [(65_530, 6)]
+    for number in (65_532, 65_533, 0, 1):
+        log.add(number, 1.1)
+    assert [reported(p) for p in log.feedback(1)] == [(65_532, 2), (0, 2)]
+    log.add(2, 1.2)
+    assert [reported(p) for p in log.feedback(1)] == [(2, 1)]
+
+
+def test_jumps_without_end_are_not_remembered_without_end() -> None:
+    losses, at = LossTracker(), 0
+    for _ in range(100):
+        losses.gap(at, at + MAX_GAP, 0.0)
+        at += MAX_GAP + 1
+        assert len(losses._missing) <= MAX_MISSING
+    assert losses.gave_up
+
+
+def test_more_losses_than_fit_one_request_go_into_the_next() -> None:
+    losses = LossTracker()
+    losses.gap(0, 200, 0.0)
+    losses.gap(300, 500, 0.0)
+    first, second = losses.due(1.0), losses.due(1.01)
+    assert (len(first), len(second)) == (MAX_ASKED, 400 - MAX_ASKED)
+    assert not set(first) & set(second)
+
+
+def test_higher_layers_are_asked_for_key_frames_half_as_often() -> None:
+    for place, interval in ((0, 0.5), (1, 1.0)):
+        throttle = Stream(1, "h", place, CODEC).key_frames
+        throttle.request(0.0)
+        throttle.take(0.0)
+        throttle.request(0.1)
+        assert not throttle.take(interval - 0.01)
+        assert throttle.take(interval)

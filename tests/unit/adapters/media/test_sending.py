@@ -1,6 +1,6 @@
 """The subscriber's side, above all its law: an (ssrc, index) is sealed once."""
 
-from itertools import count
+from itertools import count, pairwise
 
 import pytest
 from hypothesis import given
@@ -154,6 +154,33 @@ def test_a_lost_packet_comes_back_by_rtx_under_its_own_numbers() -> None:
     assert later is not None
     assert rtp.parse(later).sequence == again.sequence + 1
     assert target.resend(first.sequence + 5, 1.0) is None
+
+
+def test_a_copy_that_may_be_on_its_way_is_not_sent_again() -> None:
+    target, source = sender(), layer(0)
+    target.target = source
+    first = send(target, 10, source, payload=KEY)
+    assert first is not None
+    target.round_trip_s = 0.2
+    assert target.resend(first.sequence, 1.0) is not None
+    assert target.resend(first.sequence, 1.15) is None
+    assert target.resend(first.sequence, 1.21) is not None
+    target.round_trip_s = 9.0
+    assert target.resend(first.sequence, 1.6) is not None, "a round trip that nobody believes"
+
+
+def test_who_asks_for_key_frames_all_the_time_is_served_ever_more_slowly() -> None:
+    target = sender()
+    steps = [number / 10 for number in range(300)]
+    asked = [now for now in steps if target.may_ask_key_frame(now)]
+    assert asked[0] == 0.0
+    assert len(asked) < 12
+    assert min(b - a for a, b in pairwise(asked[3:])) >= 4.0
+    assert not target.is_ask_due(asked[-1] + 1.0)
+    assert target.is_ask_due(asked[-1] + 4.5), "held back, not lost"
+    assert not target.is_ask_due(99.0)
+    assert target.may_ask_key_frame(99.0)
+    assert target.may_ask_key_frame(99.6), "after a quiet time it is as at first"
 
 
 def test_a_stream_without_rtx_is_never_resent() -> None:
