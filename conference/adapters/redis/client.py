@@ -19,9 +19,12 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
+    ClusterError,
     ConnectionError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
+    SlotNotCoveredError,
     TimeoutError,
     TryAgainError,
 )
@@ -39,6 +42,9 @@ _AWAY: Final = (
     BusyLoadingError,
     ReadOnlyError,
     ClusterDownError,
+    ClusterError,
+    RedisClusterException,  # no node answers; not a RedisError
+    SlotNotCoveredError,
     TryAgainError,
     OSError,
     asyncio.TimeoutError,
@@ -69,9 +75,9 @@ def connect(url: str, *, cluster: bool = False) -> AnyRedis:
         "socket_keepalive": True,
         "health_check_interval": HEALTH_CHECK_S,
     }
-    if cluster:
-        return RedisCluster.from_url(url, max_connections=MAX_CONNECTIONS, **options)
     retry = Retry(NoBackoff(), 0)
+    if cluster:
+        return RedisCluster.from_url(url, max_connections=MAX_CONNECTIONS, retry=retry, **options)
     pool: Any = BlockingConnectionPool.from_url(
         url, max_connections=MAX_CONNECTIONS, timeout=SOCKET_TIMEOUT_S, retry=retry, **options
     )

@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from conference.adapters.redis.client import RedisClient
+from conference.adapters.redis.sharded import Message, ShardedPubSub, sharded_pubsub
 from conference.adapters.redis.stored import event_of_message
 from conference.domain.errors import Unavailable
 from conference.domain.ids import MeetingId
@@ -85,10 +86,12 @@ class RedisRoomListener:
                 try:
                     async for _ in self._heartbeats():
                         failed = False
-                except (RedisError, OSError, TimeoutError) as error:
+                except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
                     if not failed:
                         _log.warning("listening to rooms was interrupted", extra={"error": type(error).__name__})
                     failed = True
+                except Exception:  # a bug in what one event leads to must not deafen the process
+                    _log.exception("listening to rooms failed")
                 await asyncio.sleep(_RECONNECT_S)
         finally:
             for position in self._rooms.values():
@@ -98,40 +101,35 @@ class RedisRoomListener:
     async def _heartbeats(self) -> AsyncIterator[None]:
         """One connection's life, in one task: redis-py reconnects by itself inside of any call, so that two tasks on
         one connection would both do it. Gives a beat whenever the server was heard."""
-        redis: Any = self._client.redis
-        pubsub = redis.pubsub()
-        # On a cluster each node has its connection and its own health checks.
-        is_cluster = hasattr(pubsub, "get_sharded_message")
-        read = pubsub.get_sharded_message if is_cluster else pubsub.get_message
+        pubsub = sharded_pubsub(self._client.redis, silence_s=_SILENCE_S)
         asked: set[str] = set()
         loop = asyncio.get_running_loop()
-        heard = pinged = loop.time()
+        pinged = loop.time()
         try:
             await pubsub.ssubscribe(_KEEP_OPEN)
             while True:
                 asked = await self._subscribe(pubsub, asked)
-                message = await self._next(read)
-                now = loop.time()
+                message = await self._next(pubsub)
                 if message is not None:
-                    heard = now
                     self._heard(message)
                     yield
-                elif now - heard > _SILENCE_S and not is_cluster:
-                    raise TimeoutError
-                if now - pinged > _PING_S and not is_cluster:
-                    pinged = now
+                if loop.time() - pinged > _PING_S:
+                    pinged = loop.time()
                     await pubsub.ping()
         finally:
             self._subscribed.clear()
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 await pubsub.aclose()
 
-    async def _next(self, read: Callable[..., Awaitable[Any]]) -> Any:
-        """The next message; None when the time for a ping has come, or rooms came or went."""
+    async def _next(self, pubsub: ShardedPubSub) -> Message | None:
+        """The next message; None when the time for a ping has come, or rooms came or went. Raises TimeoutError."""
+        waiting = self._waiting = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(None) as self._waiting:
-                return await read(timeout=_PING_S)
+            async with waiting:
+                return await pubsub.get_message()
         except TimeoutError:
+            if not waiting.expired():
+                raise
             return None
         finally:
             self._waiting = None
@@ -141,7 +139,7 @@ class RedisRoomListener:
         if waiting is not None:
             waiting.reschedule(asyncio.get_running_loop().time())
 
-    async def _subscribe(self, pubsub: Any, asked: set[str]) -> set[str]:
+    async def _subscribe(self, pubsub: ShardedPubSub, asked: set[str]) -> set[str]:
         """Makes the connection hear what is followed now; gives that."""
         if self._channels.keys() == asked:
             return asked
@@ -153,7 +151,7 @@ class RedisRoomListener:
             self._subscribed.discard(channel)
         return wanted
 
-    def _heard(self, message: dict[str, Any]) -> None:
+    def _heard(self, message: Message) -> None:
         kind, channel = message["type"], message["channel"]
         if kind == "ssubscribe":
             self._subscribed.add(channel)
