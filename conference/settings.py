@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     resume_seconds: int = Field(45, ge=1, description="How long a dropped connection may resume.")
     ping_seconds: float = Field(20, gt=0, description="Interval of WebSocket pings.")
     room_ttl_seconds: int = Field(120, ge=5, description="Life of a room's Redis keys past their last refresh.")
-    message_rate: float = Field(50, gt=0, description="Messages a connection may send per second, in the long run.")
+    message_rate: float = Field(50, gt=0, description="Messages of 4 KiB a connection may send per second, in the long run.")
     message_burst: int = Field(200, ge=1, description="Messages a connection may send at once.")
 
     # --- SFU ---

@@ -10,10 +10,10 @@ class TokenBucket:
         self._tokens = burst
         self._at = now
 
-    def take(self, now: float) -> bool:
-        """True where one more is allowed. A clock that goes back refills nothing."""
+    def take(self, now: float, cost: float = 1.0) -> bool:
+        """True where so much more is allowed. A clock that goes back refills nothing."""
         tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._per_s)
         self._at = max(now, self._at)
-        allowed = tokens >= 1.0
-        self._tokens = tokens - 1.0 if allowed else tokens
+        allowed = tokens >= cost
+        self._tokens = tokens - cost if allowed else tokens
         return allowed

@@ -49,7 +49,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one connection."""
+    """Of one connection. A message counts once for every 4 KiB begun, and five times where the whole room is told."""
 
     join_s: float = 10.0
     ping_s: float = 20.0
@@ -187,7 +187,7 @@ class Session:
         if self.state is State.CLOSED:
             return []
         self._heard = now
-        if not self._bucket.take(now):
+        if not self._bucket.take(now, 1 + len(text) // _COUNTED_BYTES):
             return self._close(CloseCode.TOO_MANY, "rate-limited")
         try:
             if self.dialect is None:
@@ -197,6 +197,8 @@ class Session:
                 message = self._codec.decode(self.dialect, text)
         except WireError as error:
             return self._unreadable(error)
+        if isinstance(message.payload, _TOLD_TO_ALL) and not self._bucket.take(now, _TELLING_COST - 1):
+            return self._close(CloseCode.TOO_MANY, "rate-limited")
         return self._dispatch(message)
 
     def binary(self) -> list[Output]:
@@ -236,6 +238,7 @@ class Session:
         if self.state is not State.ENTERING:
             return []
         self.state = State.JOINED
+        self._token = None
         self.identity = identity
         self.seq = identity.seq
         return [Send(Message(type(reply).__name__, reply, reply_to=self._requested, traceparent=traceparent))]
@@ -310,7 +313,7 @@ class Session:
         token = payload.token if payload.token is not UNSET else self._token
         if not token:
             return [_error("token-missing", "Send the token in JoinRoom or as a subprotocol.", message.id)]
-        self._token = None  # single use, and not kept for longer than needed
+        self._token = token  # until it was used: the directory may be away now
         return self._enter(message, Enter(message, token))
 
     def _resume(self, message: Message) -> list[Output]:
@@ -392,6 +395,9 @@ def _misuse(payload: Signal, transport: _Transport) -> tuple[str, str] | None:
     return None
 
 
+_COUNTED_BYTES: Final = 4_096
+_TELLING_COST: Final = 5
+_TOLD_TO_ALL: Final = (m.SendMessage, m.UpdateState)
 _REFUSALS: Final = {
     "removed": CloseCode.REMOVED,
     "room-ended": CloseCode.ROOM_ENDED,

@@ -7,7 +7,7 @@ handler that reads.
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.trace import Span
@@ -33,6 +33,7 @@ class Connection:
         "_transport",
         "closing",
         "drop_outgoing",
+        "greeted",
         "id",
         "member",
         "session",
@@ -48,11 +49,13 @@ class Connection:
         *,
         buffer_bytes: int,
         span: Span,
+        greeted: Callable[[], None] = lambda: None,
     ) -> None:
         self.id = id_
         self.session = session
         self.member: Member | None = None  # once joined, until taken over or left
         self.span = span
+        self.greeted = greeted  # to be called once it has joined: it is a stranger no more
         self.closing = False
         self.drop_outgoing = False  # a debug hook
         self._transport = transport

@@ -4,6 +4,7 @@ Nothing of the subprotocol header is logged or echoed, since it may carry the to
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -62,3 +63,33 @@ def origin_of(url: str) -> str:
     """The origin of an address, as browsers write it."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def address_of(headers: Mapping[str, str], peer: str | None) -> str:
+    """Whom a connection is counted for: what the nearest proxy wrote last, else the peer. A client without a proxy in
+    front can write it itself; the limit of the whole process holds all the same."""
+    return headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()[:64] or peer or ""
+
+
+class Strangers:
+    """Connections that have not joined: few of one address, and bounded in all."""
+
+    def __init__(self, of_one: int, in_all: int) -> None:
+        self._of_one, self._in_all = of_one, in_all
+        self._counts: Counter[str] = Counter()
+        self._total = 0
+
+    def come(self, address: str) -> bool:
+        """False where there are too many already."""
+        if self._total >= self._in_all or self._counts.get(address, 0) >= self._of_one:
+            return False
+        self._counts[address] += 1
+        self._total += 1
+        return True
+
+    def go(self, address: str) -> None:
+        """Joined, or gone."""
+        self._total -= 1
+        self._counts[address] -= 1
+        if self._counts[address] <= 0:
+            del self._counts[address]

@@ -23,6 +23,7 @@ _HEARTBEAT_S: Final = 4.0
 _CONNECT_S: Final = 2.0
 _FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.1, 2.0
 _QUEUED: Final = 10_000
+_QUEUED_BYTES: Final = 16 * 1024 * 1024
 _CODEC: Final = Codec(c.FROM_SFU)
 _LOST: Final = Message(
     "ControlError", c.ControlError(code="link-lost", message="The media server is away.", retryable=True)
@@ -53,6 +54,7 @@ class ControlLink:
         self._authorize = authorize
         self._events = events
         self._outgoing: asyncio.Queue[str] = asyncio.Queue(_QUEUED)
+        self._unsent = 0  # characters in the queue
         self._waiting: dict[str, OnReply] = {}
         self._ids = itertools.count(1)
         self._socket: aiohttp.ClientWebSocketResponse | None = None
@@ -60,7 +62,8 @@ class ControlLink:
 
     def send(self, payload: Payload, *, traceparent: str | None = None, on_reply: OnReply | None = None) -> None:
         """Queued in order. Without a link, `on_reply` gets `link-lost` at once."""
-        if not self.up or self._outgoing.full():
+        full = self._outgoing.full() or self._unsent > _QUEUED_BYTES or len(self._waiting) >= _QUEUED
+        if not self.up or full:
             if on_reply is not None:
                 on_reply(_LOST)
             return
@@ -68,7 +71,9 @@ class ControlLink:
         if on_reply is not None:
             self._waiting[id_] = on_reply
         message = Message(type(payload).__name__, payload, id=id_, traceparent=traceparent)
-        self._outgoing.put_nowait(encode(message))
+        text = encode(message)
+        self._unsent += len(text)
+        self._outgoing.put_nowait(text)
 
     async def stop(self) -> None:
         self._running.cancel()
@@ -106,7 +111,7 @@ class ControlLink:
                 hello = _CODEC.decode(await socket.receive_str()).payload
             if not isinstance(hello, c.Hello):
                 raise WireError("no-hello", "the node did not say Hello")
-            self._outgoing = asyncio.Queue(_QUEUED)
+            self._outgoing, self._unsent = asyncio.Queue(_QUEUED), 0
             writer = asyncio.create_task(self._write(socket, self._outgoing))
             self.up, self.draining = True, hello.draining
             self._events.link_up(self, hello)
@@ -124,6 +129,7 @@ class ControlLink:
     async def _write(self, socket: aiohttp.ClientWebSocketResponse, outgoing: "asyncio.Queue[str]") -> None:
         while True:
             text = await outgoing.get()
+            self._unsent -= len(text)
             try:
                 await socket.send_str(text)
             except (aiohttp.ClientError, OSError):

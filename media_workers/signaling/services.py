@@ -22,6 +22,8 @@ class Options:
     origins: frozenset[str] = frozenset()  # allowed browser origins; "*" allows all
     debug_hooks: bool = False
     drain_s: float = 5.0
+    strangers_of_one: int = 200  # connections of one address that have not joined
+    strangers: int = 5_000  # the same in all
     send_buffer_bytes: int = 1_048_576  # what a slow reader may leave unread in this process
     ice_push_s: float = 240.0  # TURN credentials live five minutes
     tick_s: float = 1.0

@@ -6,8 +6,9 @@ client asks is done in the order in which it asked, and a slow directory slows t
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import aiohttp
@@ -20,7 +21,7 @@ from conference.protocol.dialect import ClientCodec
 from conference.protocol.envelope import MAX_MESSAGE_BYTES, Message
 from conference.protocol.session import CloseCode, Depart, Effect, Enter, Reattach, Serve, Session
 from media_workers.signaling.connection import Connection
-from media_workers.signaling.handshake import SUBPROTOCOL, Rejected, check
+from media_workers.signaling.handshake import SUBPROTOCOL, Accepted, Rejected, Strangers, address_of, check
 from media_workers.signaling.joining import Joining
 from media_workers.signaling.leaving import Leaving
 from media_workers.signaling.media import Media
@@ -47,6 +48,7 @@ class SignalingWorker:
         self._services = services
         self._connections: set[Connection] = set()
         self._tasks = Tasks()
+        self._strangers = Strangers(services.options.strangers_of_one, services.options.strangers)
         self._codec = ClientCodec(m.DEBUG_MESSAGES if services.options.debug_hooks else None)
         self._draining = False
         self._ready = False
@@ -118,6 +120,18 @@ class SignalingWorker:
             return web.Response(status=verdict.status, text=verdict.text)
         if self._draining:
             return web.Response(status=503, text="This server is draining.", headers={"Retry-After": "1"})
+        address = address_of(request.headers, request.remote)
+        if not self._strangers.come(address):
+            self._services.metrics.dropped.labels("strangers").inc()
+            text = "Too many connections of this address have not joined yet."
+            return web.Response(status=429, text=text, headers={"Retry-After": "5"})
+        greeted = functools.cache(lambda: self._strangers.go(address))  # once, at the join or at the end
+        try:
+            return await self._accept(request, verdict, greeted)
+        finally:
+            greeted()
+
+    async def _accept(self, request: web.Request, verdict: Accepted, greeted: Callable[[], None]) -> web.StreamResponse:
         socket = web.WebSocketResponse(
             protocols=(SUBPROTOCOL,) if verdict.selected else (),
             timeout=1.0,
@@ -132,6 +146,7 @@ class SignalingWorker:
         if transport is None:
             return socket
         now = asyncio.get_running_loop().time()
+        options = self._services.options
         session = Session(self._codec, options.limits, now, token=verdict.token)
         connection = Connection(
             self._services.ids.new(),
@@ -140,6 +155,7 @@ class SignalingWorker:
             self._services.metrics,
             buffer_bytes=options.send_buffer_bytes,
             span=telemetry.tracer().start_span("signaling.connection"),
+            greeted=greeted,
         )
         await self._serve(connection, socket)
         return socket
@@ -200,6 +216,8 @@ class SignalingWorker:
                 context = context or message.traceparent
                 enter = self._joining.enter if isinstance(effect, Enter) else self._joining.resume
                 await enter(connection, effect, context)  # type: ignore[arg-type]
+                if connection.member is not None:
+                    connection.greeted()
             elif isinstance(effect, Serve) and isinstance(message.payload, m.Simulate):
                 self._simulation.run(connection, message)
             else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ import aiohttp
 import pytest
 
 from conference.domain.ids import MeetingId
+from conference.protocol import control as c
 from conference.protocol.session import Limits
 from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401
 from tests.support.signaling import QUICK, World, turn
@@ -250,3 +252,34 @@ async def test_stats_and_traces_are_taken_and_bounded(world: World) -> None:
     for path in ("/health", "/ready"):
         async with world.http.get(process.http_url + path) as answer:
             assert answer.status == 200
+
+
+async def test_a_flood_of_large_wishes_ends_that_connection_alone(world: World) -> None:
+    node = await world.sfu()
+    process = await world.process(replace(QUICK, limits=Limits()))
+    _, hostile = await world.enter(process)
+    _, other = await world.enter(process)
+    await hostile.expect("SfuEndpoint")
+    tracks = [{"trackId": f"{number:060}"} for number in range(2_000)]
+    for _ in range(20):
+        if not hostile.socket.closed:
+            with contextlib.suppress(ConnectionError):
+                await hostile.send("SetReceive", {"tracks": tracks})
+    assert await hostile.ends() == 4429
+    assert len(node.of(c.SelectTracks)) <= 200 // 35
+    await other.send("KeepAlive")
+    await other.expect("KeepAliveAck")
+
+
+async def test_connections_without_a_join_are_few_of_one_address(world: World) -> None:
+    process = await world.process(replace(QUICK, strangers_of_one=3))
+    for _ in range(5):
+        await world.enter(process)  # who has joined is a stranger no more
+    idle = [await world.connect(process) for _ in range(3)]
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await world.connect(process)
+    assert refused.value.status == 429
+    await world.connect(process, headers={"X-Forwarded-For": "203.0.113.9"})
+    await idle[0].close()
+    await eventually(lambda: process.worker.connections == 8)
+    await world.enter(process)

@@ -86,15 +86,6 @@ def test_a_join_is_an_effect_and_its_answer_names_the_request() -> None:
     assert session.deadline == 20.0
 
 
-def test_the_token_of_the_subprotocol_serves_once() -> None:
-    session = fresh(token="from-header")
-    (effect,) = session.receive(message("JoinRoom", {"roomId": "r1"}), 0.0)
-    assert isinstance(effect, Enter)
-    assert effect.token == "from-header"
-    session.unavailable(0.0, "presence")
-    assert only_error(session.receive(message("JoinRoom", {"roomId": "r1"}), 0.0)).code == "token-missing"
-
-
 def test_nothing_but_a_join_is_served_before_it() -> None:
     session = fresh()
     for type_, payload in (
@@ -303,3 +294,24 @@ def test_each_room_event_is_wanted_once_in_order_and_by_whom_it_addresses() -> N
     assert session.wants(13, UserId("ann"))
     assert session.wants(0, None)
     assert not fresh().wants(1, None)
+
+
+def test_large_messages_and_those_that_the_whole_room_hears_count_more() -> None:
+    session = fresh(limits=Limits(messages_per_s=1, burst=20))
+    session.receive(message("JoinRoom", JOIN), 0.0)
+    session.joined(identity(), welcome(), None)
+    large = message("SetReceive", {"tracks": [{"trackId": "t" * 60}] * 500})
+    assert 40_000 > len(large) > 36_864
+    assert [type(output) for output in session.receive(large, 0.0)] == [Serve]  # 10 of the 19 that are left
+    assert [type(output) for output in session.receive(message("UpdateState", {"isMuted": True}), 0.0)] == [Serve]
+    chat = message("SendMessage", {"text": "a", "messageId": "1"})
+    assert session.receive(chat, 0.0) == [Close(CloseCode.TOO_MANY, "rate-limited")]
+
+
+def test_the_token_of_the_subprotocol_serves_until_it_was_used() -> None:
+    session = fresh(token="jwt")
+    for _ in range(2):
+        (effect,) = session.receive(message("JoinRoom", {"roomId": "r1"}), 0.0)
+        assert isinstance(effect, Enter)
+        assert effect.token == "jwt"
+        session.unavailable(1.0, "presence")

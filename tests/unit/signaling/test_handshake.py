@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media_workers.signaling.handshake import Accepted, Rejected, check, origin_of
+from media_workers.signaling.handshake import Accepted, Rejected, Strangers, address_of, check, origin_of
 
 pytestmark = pytest.mark.unit
 
@@ -62,3 +62,17 @@ def test_an_origin_is_scheme_and_authority() -> None:
 @given(st.lists(st.text(max_size=30), max_size=4))
 def test_whatever_the_header_holds_there_is_a_verdict(protocols: list[str]) -> None:
     assert isinstance(judge(protocols=protocols), Accepted | Rejected)
+
+
+def test_those_who_have_not_joined_are_few_of_one_address_and_bounded_in_all() -> None:
+    strangers = Strangers(2, 3)
+    assert [strangers.come("a") for _ in range(3)] == [True, True, False]
+    assert [strangers.come("b") for _ in range(2)] == [True, False]
+    strangers.go("a")
+    assert strangers.come("b")
+
+
+def test_an_address_is_what_the_nearest_proxy_wrote_else_the_peer() -> None:
+    assert address_of({"X-Forwarded-For": "203.0.113.9, 198.51.100.7"}, "10.0.0.1") == "198.51.100.7"
+    assert address_of({}, "10.0.0.1") == "10.0.0.1"
+    assert address_of({}, None) == ""
