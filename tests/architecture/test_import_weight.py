@@ -53,15 +53,5 @@ def test_the_worker_finds_one_app_and_its_functions() -> None:
     assert run(code) == f"1 {names}"
 
 
-def test_trigger_signatures_use_the_documented_types_only() -> None:
-    code = (
-        "import typing, function_app, azure.functions as func\n"
-        "hints = {h for f in function_app.app.get_functions() if f.get_function_name() != 'http'\n"
-        "         for n, h in typing.get_type_hints(f.get_user_function()).items() if n != 'return'}\n"
-        "print(sorted(h.__name__ for h in hints))"
-    )
-    assert run(code) == "['QueueMessage', 'TimerRequest']"
-
-
 def test_the_entry_is_a_page_at_most() -> None:
     assert len((ROOT / "function_app.py").read_text().splitlines()) < 20
