@@ -19,7 +19,7 @@ from functions.services import Services
 log = logging.getLogger(__name__)
 QUEUE: Final = "events"
 _BATCH: Final = 100
-_ROUNDS: Final = 50  # of one relay run; the next tick goes on
+_ROUNDS: Final = 500  # of one relay run, so the most events of one room in it; the next tick goes on
 
 Handler = Callable[[Services, DomainEvent], Awaitable[None]]
 

@@ -121,6 +121,11 @@ async def test_the_relay_delivers_everything_in_order_per_room(stores: Stores, c
         assert of_room == list(await stores.outbox.events(room.id))
 
 
+async def test_a_rooms_long_backlog_is_moved_in_one_run(stores: Stores, clock: ManualClock) -> None:
+    await _busy_meeting(stores, clock, decisions=120)
+    assert await relay(_services(stores, clock)) == 121
+
+
 async def test_two_relays_at_once_keep_the_order_of_a_room(stores: Stores, clock: ManualClock) -> None:
     await _busy_meeting(stores, clock, decisions=10)
     await asyncio.gather(*(relay(_services(stores, clock)) for _ in range(2)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -10,8 +11,6 @@ from conference.adapters.sql.engine import Database
 from conference.adapters.sql.tables import outbox_events
 from conference.domain.ids import EventId, MeetingId
 from conference.domain.records import DomainEvent
-
-_earlier = outbox_events.alias("earlier")
 
 
 class SqlOutbox:
@@ -45,14 +44,19 @@ class SqlOutbox:
         return await self._database.read(lambda c: [rows.domain_event(row) for row in c.execute(in_order)])
 
 
+_first: Final = (
+    sa.select(outbox_events.c.meeting_id, sa.func.min(outbox_events.c.seq).label("seq"))
+    .where(outbox_events.c.published_at.is_(None))
+    .group_by(outbox_events.c.meeting_id)
+    .subquery("first")
+)
+
+
 def _free(now: datetime, limit: int) -> sa.Select[tuple[object, ...]]:
     """The first unpublished event of each room, unless it is in flight. Never `id > last`: numbers of different rooms
-    do not commit in the order they were given."""
+    do not commit in the order they were given. The first are found in one walk of the index of what is pending."""
+    is_first = (outbox_events.c.meeting_id == _first.c.meeting_id) & (outbox_events.c.seq == _first.c.seq)
     pending = outbox_events.c.published_at.is_(None)
-    first = ~sa.exists().where(
-        _earlier.c.meeting_id == outbox_events.c.meeting_id,
-        _earlier.c.published_at.is_(None),
-        _earlier.c.seq < outbox_events.c.seq,
-    )
     free = outbox_events.c.claimed_until.is_(None) | (outbox_events.c.claimed_until <= now)
-    return sa.select(outbox_events).where(pending, free, first).order_by(outbox_events.c.at).limit(limit)
+    found = sa.select(outbox_events).join(_first, is_first).where(pending, free)
+    return found.order_by(outbox_events.c.at).limit(limit)
