@@ -4,13 +4,10 @@ Three circles: `visible` (the tenant, by knowing the id), `attended` (host, admi
 theirs) and `hosted` (host or admin of the tenant).
 """
 
-from datetime import datetime
-from itertools import count
-
 from conference.domain.claims import Caller
 from conference.domain.errors import Refused
 from conference.domain.ids import MeetingId, UserId
-from conference.domain.meetings import Meeting, Participant
+from conference.domain.meetings import Meeting
 from conference.domain.policies import may_host, may_see, participant_id_of
 from functions.services import Services
 
@@ -48,17 +45,6 @@ async def attended(services: Services, caller: Caller, meeting_id: MeetingId) ->
         if await services.meetings.participant(meeting_id, first_stay) is None:
             raise Refused("not-a-participant")
     return meeting
-
-
-async def live_stay(services: Services, meeting_id: MeetingId, user_id: UserId, now: datetime) -> Participant:
-    """The user's place in the room. Raises Refused("not-a-participant")."""
-    for number in count(1):  # a user's stays are numbered without gaps
-        stay = await services.meetings.participant(meeting_id, participant_id_of(meeting_id, user_id, number))
-        if stay is None:
-            break
-        if stay.is_live(now):
-            return stay
-    raise Refused("not-a-participant")
 
 
 async def acting_for(services: Services, caller: Caller, user_id: UserId) -> UserId:

@@ -190,6 +190,10 @@ class MeetingStore(Protocol):
 
     async def participant(self, meeting_id: MeetingId, participant_id: ParticipantId) -> Participant | None: ...
 
+    async def place_of(self, meeting_id: MeetingId, user_id: UserId, now: datetime) -> Participant | None:
+        """The user's live place in the meeting."""
+        ...
+
     async def participants(self, meeting_id: MeetingId, *, cursor: str | None, limit: int) -> "ParticipantPage":
         """Everybody who ever had a place, in order of creation. Raises ProtocolError("invalid-cursor")."""
         ...

@@ -112,7 +112,9 @@ async def remove_participant(
 async def mute_participant(
     room_id: MeetingPath, pid: ParticipantPath, services: ServicesOf, caller: CallerOf
 ) -> ModeratedOut:
-    """Mutes a participant's microphone; they may unmute themselves."""
+    """Mutes a participant's microphone; they may unmute themselves.
+
+    503 where the room cannot be reached at the moment: then nobody was muted, and nobody will be later."""
     return _moderated(await use_cases.mute(services, caller, MeetingId(room_id), ParticipantId(pid)))
 
 
@@ -124,7 +126,10 @@ async def mute_participant(
 async def set_participant_role(
     room_id: MeetingPath, pid: ParticipantPath, body: RoleChange, services: ServicesOf, caller: CallerOf
 ) -> ModeratedOut:
-    """Makes an attendee a viewer or a viewer an attendee. The host's role never changes."""
+    """Makes an attendee a viewer or a viewer an attendee. The host's role never changes.
+
+    503 where the room cannot be reached at the moment: the role is stored and counts from the next join on; repeat the
+    request to change the connection that is open."""
     changed = await use_cases.set_role(services, caller, MeetingId(room_id), ParticipantId(pid), body.role)
     return _moderated(changed)
 

@@ -98,7 +98,7 @@ class ModeratedOut(Shape):
 
 
 class IceServersIn(Shape):
-    """Names the participant where the caller is in the room more than once."""
+    """The caller's place, where they want to be sure which: another than the live one is refused."""
 
     participant_id: Id | None = None
 

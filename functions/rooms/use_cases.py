@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from conference.domain.claims import Caller
 from conference.domain.errors import Refused, Unavailable
@@ -12,7 +12,7 @@ from conference.domain.policies import check_settings
 from conference.ports.presence import RoomView
 from conference.ports.tokens import IceServer
 from functions import joining, live
-from functions.access import hosted, live_stay, visible
+from functions.access import hosted, visible
 from functions.conditions import expected_version
 from functions.joining import Admission
 from functions.meetings import use_cases as meetings
@@ -20,6 +20,7 @@ from functions.meetings.use_cases import NewMeeting
 from functions.services import Services
 
 log = logging.getLogger(__name__)
+_ATTEMPTS: Final = 8  # at a change with `If-Match: *` beside other changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +59,21 @@ async def change_settings(
 ) -> tuple[Meeting, LiveState]:
     """Raises Refused: not-found, not-host, precondition-required, precondition-failed, meeting-ended, and those of
     `policies.check_settings`."""
-    meeting = await hosted(services, caller, room_id)
-    version = expected_version(if_match, meeting)
-    settings = replace(meeting.settings, **changes)
-    decision = check_settings(settings)
-    if isinstance(decision, Refused):
-        raise decision
-    changed = await services.meetings.change_settings(
-        room_id, settings, expected_version=version, now=services.clock.now()
-    )
-    if isinstance(changed, Refused):
-        raise changed
-    return changed, await _live_state(services, room_id)
+    for _ in range(_ATTEMPTS):
+        meeting = await hosted(services, caller, room_id)
+        version = expected_version(if_match, meeting)  # `*` is every version: one that passed by is read again
+        settings = replace(meeting.settings, **changes)
+        decision = check_settings(settings)
+        if isinstance(decision, Refused):
+            raise decision
+        changed = await services.meetings.change_settings(
+            room_id, settings, expected_version=version, now=services.clock.now()
+        )
+        if not isinstance(changed, Refused):
+            return changed, await _live_state(services, room_id)
+        if changed.reason != "precondition-failed":
+            raise changed
+    raise Unavailable("meeting")
 
 
 async def remove(services: Services, caller: Caller, room_id: MeetingId, participant_id: ParticipantId) -> Participant:
@@ -111,13 +115,10 @@ async def ice_servers(
     """Fresh TURN credentials for the caller's own live place. Raises Refused: not-found, not-a-participant."""
     await visible(services, caller, room_id)
     now = services.clock.now()
-    if participant_id is None:
-        stay = await live_stay(services, room_id, caller.user_id, now)
-    else:
-        stay = await _stay(services, room_id, participant_id)
-    if stay.user_id != caller.user_id or not stay.is_live(now):
+    place = await services.meetings.place_of(room_id, caller.user_id, now)
+    if place is None or participant_id not in (None, place.id):
         raise Refused("not-a-participant")
-    return services.ice.for_participant(stay.id, now)
+    return services.ice.for_participant(place.id, now)
 
 
 async def _stay(services: Services, room_id: MeetingId, participant_id: ParticipantId) -> Participant:

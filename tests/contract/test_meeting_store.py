@@ -248,6 +248,18 @@ async def test_two_processes_worth_of_engines_admit_no_more(sql_url: str, clock:
         await database.close()
 
 
+async def test_a_users_place_is_found_while_it_is_live(
+    store: MeetingStore, meeting: Meeting, clock: ManualClock
+) -> None:
+    place = await seated(store, meeting, user(1), clock.now())
+    assert await store.place_of(meeting.id, user(1), clock.now()) == place
+    assert await store.place_of(meeting.id, user(2), clock.now()) is None
+    assert await store.place_of(a_meeting(clock.now(), 404).id, user(1), clock.now()) is None
+    assert await store.place_of(meeting.id, user(1), place.lease_until) is None
+    await store.mark_left(meeting.id, place.id, now=clock.now(), reason="left")
+    assert await store.place_of(meeting.id, user(1), clock.now()) is None
+
+
 async def test_a_full_room_still_lets_its_own_back_in(store: MeetingStore, clock: ManualClock) -> None:
     meeting = a_meeting(clock.now(), settings=MeetingSettings(max_participants=2))
     await store.create(meeting)

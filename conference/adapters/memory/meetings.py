@@ -258,6 +258,11 @@ class MemoryMeetingStore:
         room = self._rooms.get(meeting_id)
         return room.participants.get(participant_id) if room else None
 
+    async def place_of(self, meeting_id: MeetingId, user_id: UserId, now: datetime) -> Participant | None:
+        room = self._rooms.get(meeting_id)
+        stay = room.stay_of(user_id) if room else None
+        return stay if stay and stay.is_live(now) else None
+
     async def participants(self, meeting_id: MeetingId, *, cursor: str | None, limit: int) -> ParticipantPage:
         after = decode_cursor(cursor) if cursor is not None else None
         room = self._rooms.get(meeting_id)

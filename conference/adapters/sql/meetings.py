@@ -84,6 +84,9 @@ class SqlMeetingStore:
     async def participant(self, meeting_id: MeetingId, participant_id: ParticipantId) -> Participant | None:
         return await self._database.read(lambda c: stays.find(c, meeting_id, participant_id))
 
+    async def place_of(self, meeting_id: MeetingId, user_id: UserId, now: datetime) -> Participant | None:
+        return await self._database.read(lambda c: stays.place_of(c, meeting_id, user_id, now))
+
     async def participants(self, meeting_id: MeetingId, *, cursor: str | None, limit: int) -> ParticipantPage:
         return await self._database.read(lambda c: aggregate.participants_of(c, meeting_id, cursor, limit))
 

@@ -23,10 +23,23 @@ _ONE: Final = sa.select(participants).where(
     participants.c.meeting_id == sa.bindparam("meeting_id"), participants.c.id == sa.bindparam("participant_id")
 )
 
+_PLACE: Final = sa.select(participants).where(
+    participants.c.meeting_id == sa.bindparam("meeting_id"),
+    participants.c.user_id == sa.bindparam("user_id"),
+    participants.c.left_at.is_(None),
+    participants.c.lease_until > sa.bindparam("now"),
+)
+
 
 def find(connection: sa.Connection, meeting_id: MeetingId, participant_id: ParticipantId) -> Participant | None:
     """`MeetingStore.participant`."""
     row = connection.execute(_ONE, {"meeting_id": meeting_id, "participant_id": participant_id}).first()
+    return rows.participant(row) if row else None
+
+
+def place_of(connection: sa.Connection, meeting_id: MeetingId, user_id: UserId, now: datetime) -> Participant | None:
+    """`MeetingStore.place_of`."""
+    row = connection.execute(_PLACE, {"meeting_id": meeting_id, "user_id": user_id, "now": now}).first()
     return rows.participant(row) if row else None
 
 

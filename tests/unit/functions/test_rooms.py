@@ -1,6 +1,8 @@
 """The rooms resource: creation with the host's token, state, settings, moderation, TURN credentials."""
 
+from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -93,6 +95,28 @@ async def test_settings_change_under_the_etag_that_was_read(ada: Any, ben: Any) 
     anyway = await ada.call("PATCH", path, {"settings": {"languages": ["en", "de"]}}, If_Match="*")
     assert anyway.json()["settings"]["maxParticipants"] == 7
     assert anyway.json()["settings"]["languages"] == ["en", "de"]
+
+
+async def test_a_change_of_any_version_outlasts_changes_beside_it(
+    stage: Any, ada: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = await creates_room(ada)
+    path = f"/v1/rooms/{room['roomId']}"
+    tag = (await ada.get(path)).headers["ETag"]
+    change, others = stage.services.meetings.change_settings, count(11)
+
+    async def late(meeting_id: MeetingId, settings: Any, *, expected_version: int, now: Any) -> Any:
+        if (number := next(others)) < 14:
+            other = replace(settings, max_participants=number)
+            await change(meeting_id, other, expected_version=expected_version, now=now)
+        return await change(meeting_id, settings, expected_version=expected_version, now=now)
+
+    monkeypatch.setattr(stage.services.meetings, "change_settings", late)
+    body = {"settings": {"languages": ["de"]}}
+    changed = await ada.call("PATCH", path, body, If_Match="*")
+    assert (changed.status_code, changed.json()["settings"]["languages"]) == (200, ["de"])
+    assert changed.json()["settings"]["maxParticipants"] == 13
+    assert reason(await ada.call("PATCH", path, body, If_Match=tag)) == (412, "precondition-failed")
 
 
 async def test_settings_that_contradict_those_that_stand_are_refused(ada: Any) -> None:
