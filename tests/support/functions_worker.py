@@ -1,8 +1,8 @@
 """What the Functions worker checks when it indexes an app, so that what it would refuse in Azure fails here.
 
 The worker is no package for this version of Python. The rules are those of its `functions.py` and `loader.py`: a
-trigger's parameters are its bindings and `context`, hints are resolved by `typing.get_type_hints`, each is a plain class
-that the binding's converter takes, names are unique, and an HTTP function alone returns something.
+trigger's parameters are its bindings and `context`, hints are resolved by `typing.get_type_hints`, each is a plain
+class that the binding's converter takes, names are unique, and an HTTP function alone returns something.
 """
 
 import inspect
