@@ -6,7 +6,7 @@ JSON is camelCase; unknown members are refused; times are RFC 3339 with a zone a
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 
@@ -38,6 +38,15 @@ class Shape(BaseModel):
     """Base of every body, in and out."""
 
     model_config = ConfigDict(alias_generator=camel, extra="forbid", frozen=True, serialize_by_alias=True)
+
+    @classmethod
+    def showing(cls, entity: object, **others: object) -> Self:
+        """A body made of `others` and, for every other member, of what the entity has under that name. It is not
+        validated: what is ours is right already."""
+        shown: dict[str, Any] = {
+            name: others[name] if name in others else getattr(entity, name) for name in cls.model_fields
+        }
+        return cls.model_construct(**shown)
 
 
 _ROLE_NAMES: Final = (*Role, *ROLE_ALIASES)
@@ -119,17 +128,7 @@ class SettingsOut(Shape):
 
     @classmethod
     def of(cls, settings: MeetingSettings) -> "SettingsOut":
-        return cls.model_construct(
-            ai_enabled=settings.ai_enabled,
-            is_recording_enabled=settings.is_recording_enabled,
-            max_participants=settings.max_participants,
-            allowed_roles=list(settings.allowed_roles),
-            e2ee=settings.e2ee,
-            waiting_room=settings.waiting_room,
-            topology=settings.topology,
-            media_provider=settings.media_provider,
-            languages=list(settings.languages),
-        )
+        return cls.showing(settings, allowed_roles=list(settings.allowed_roles), languages=list(settings.languages))
 
 
 class MeetingOut(Shape):
@@ -148,15 +147,4 @@ class MeetingOut(Shape):
 
     @classmethod
     def of(cls, meeting: Meeting) -> "MeetingOut":
-        return MeetingOut.model_construct(
-            id=meeting.id,
-            host_id=meeting.host_id,
-            tenant_id=meeting.tenant_id,
-            region=meeting.region,
-            scheduled_time=meeting.scheduled_time,
-            start_time=meeting.start_time,
-            end_time=meeting.end_time,
-            settings=SettingsOut.of(meeting.settings),
-            status=meeting.status,
-            created_at=meeting.created_at,
-        )
+        return MeetingOut.showing(meeting, settings=SettingsOut.of(meeting.settings))

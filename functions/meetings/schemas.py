@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from conference.domain.consent import ConsentLog, ConsentNeeded, ConsentStatus, ConsentType, Grant, consent_required
+from conference.domain.consent import ConsentLog, ConsentStatus, ConsentType, Grant, consent_required
 from conference.domain.meetings import Meeting, Participant, Role
 from conference.ports.tokens import IceServer
 from functions.joining import Admission, JoinWish
@@ -16,6 +16,7 @@ from functions.schemas import (
     Password,
     RoleIn,
     SettingsIn,
+    SettingsOut,
     Shape,
     Time,
     TimeIn,
@@ -51,10 +52,6 @@ class ConsentNeededOut(Shape):
     text: str
     version: str
 
-    @classmethod
-    def of(cls, needed: ConsentNeeded) -> "ConsentNeededOut":
-        return cls.model_construct(type=needed.type, text=needed.text, version=needed.version)
-
 
 class MeetingDetails(MeetingOut):
     """A meeting, and what the caller needs to join it."""
@@ -66,9 +63,10 @@ class MeetingDetails(MeetingOut):
     @classmethod
     def for_caller(cls, meeting: Meeting, user_id: str) -> "MeetingDetails":
         is_host = meeting.host_id == user_id
-        return cls.model_construct(
-            **dict(MeetingOut.of(meeting)),
-            consent_required=[ConsentNeededOut.of(needed) for needed in consent_required(meeting.settings)],
+        return cls.showing(
+            meeting,
+            settings=SettingsOut.of(meeting.settings),
+            consent_required=[ConsentNeededOut.showing(needed) for needed in consent_required(meeting.settings)],
             requires_password=meeting.password_hash is not None and not is_host,
             is_host=is_host,
         )
@@ -105,7 +103,7 @@ class IceServerOut(Shape):
     @classmethod
     def of(cls, server: IceServer) -> "IceServerOut":
         credential = server.credential.reveal() if server.credential else None
-        return cls.model_construct(urls=list(server.urls), username=server.username, credential=credential)
+        return cls.showing(server, urls=list(server.urls), credential=credential)
 
 
 class JoinOut(Shape):
@@ -124,13 +122,11 @@ class JoinOut(Shape):
     @classmethod
     def of(cls, admission: Admission) -> "JoinOut":
         joined = admission.joined
-        return cls.model_construct(
+        return cls.showing(
+            admission,
             participant_id=joined.participant.id,
-            token=admission.token,
             signaling_token=admission.token,
-            signaling_url=admission.signaling_url,
             ice_servers=[IceServerOut.of(server) for server in admission.ice_servers],
-            expires_at=admission.expires_at,
             role=joined.participant.role,
             grants=sorted(joined.grants),
             declined=sorted(joined.declined),
@@ -150,15 +146,7 @@ class ParticipantOut(Shape):
 
     @classmethod
     def of(cls, participant: Participant, display_name: str) -> "ParticipantOut":
-        return cls.model_construct(
-            participant_id=participant.id,
-            user_id=participant.user_id,
-            display_name=display_name,
-            role=participant.role,
-            session_id=participant.session_id,
-            joined_at=participant.joined_at,
-            left_at=participant.left_at,
-        )
+        return cls.showing(participant, participant_id=participant.id, display_name=display_name)
 
 
 class ParticipantPageOut(Shape):
@@ -181,17 +169,7 @@ class ConsentEntryOut(Shape):
 
     @classmethod
     def of(cls, entry: ConsentLog) -> "ConsentEntryOut":
-        return cls.model_construct(
-            consent_id=entry.id,
-            user_id=entry.user_id,
-            participant_id=entry.participant_id,
-            consent_type=entry.consent_type,
-            status=entry.status,
-            text_version=entry.text_version,
-            timestamp=entry.timestamp,
-            previous_hash=entry.previous_hash,
-            hash=entry.hash,
-        )
+        return cls.showing(entry, consent_id=entry.id)
 
 
 class ConsentPage(Shape):

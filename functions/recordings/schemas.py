@@ -21,15 +21,7 @@ class RecordingOut(Shape):
 
     @classmethod
     def of(cls, recording: Recording) -> "RecordingOut":
-        return cls.model_construct(
-            id=recording.id,
-            url=recording.blob_url,
-            duration=recording.duration_seconds,
-            session_id=recording.session_id,
-            participant_id=recording.participant_id,
-            storage_tier=recording.storage_tier,
-            created_at=recording.created_at,
-        )
+        return cls.showing(recording, url=recording.blob_url, duration=recording.duration_seconds)
 
 
 class RecordingOrder(Shape):

@@ -150,9 +150,4 @@ async def ice_servers(
 
 
 def _moderated(participant: Participant) -> ModeratedOut:
-    return ModeratedOut.model_construct(
-        participant_id=participant.id,
-        user_id=participant.user_id,
-        role=participant.role,
-        left_at=participant.left_at,
-    )
+    return ModeratedOut.showing(participant, participant_id=participant.id)

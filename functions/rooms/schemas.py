@@ -67,11 +67,9 @@ class RoomOut(Shape):
 
     @classmethod
     def of(cls, meeting: Meeting, live: LiveState) -> "RoomOut":
-        return cls.model_construct(
+        return cls.showing(
+            meeting,
             room_id=meeting.id,
-            host_id=meeting.host_id,
-            region=meeting.region,
-            status=meeting.status,
             settings=SettingsOut.of(meeting.settings),
             live=LiveOut.model_construct(
                 participant_count=live.participant_count,
@@ -80,7 +78,6 @@ class RoomOut(Shape):
                 epoch=live.view.epoch if live.view else None,
                 sfu_region=live.view.sfu_region if live.view else None,
             ),
-            created_at=meeting.created_at,
         )
 
 

@@ -24,10 +24,4 @@ async def jwks(response: Response, services: ServicesOf) -> JwksOut:
 async def config(response: Response, services: ServicesOf) -> ConfigOut:
     """Where the page signs in and where signaling is."""
     response.headers["Cache-Control"] = CONFIG_CACHE
-    known = use_cases.client_config(services)
-    return ConfigOut.model_construct(
-        issuer=known.issuer,
-        client_id=known.client_id,
-        signaling_url=known.signaling_url,
-        version=known.version,
-    )
+    return ConfigOut.showing(use_cases.client_config(services))

@@ -41,7 +41,7 @@ async def get_transcript(
     if media_type == SRT:
         return Response(as_srt(segments), media_type=SRT, headers=vary)
     response.headers.update(vary)
-    pieces = [SegmentOut.of(segment) for segment in segments]
+    pieces = [SegmentOut.showing(segment) for segment in segments]
     return TranscriptOut.model_construct(meeting_id=meeting_id, segments=pieces)
 
 

@@ -21,19 +21,6 @@ class SegmentOut(Shape):
     final: bool
     rev: int
 
-    @classmethod
-    def of(cls, segment: Segment) -> "SegmentOut":
-        return cls.model_construct(
-            id=segment.id,
-            participant_id=segment.participant_id,
-            t0=segment.t0,
-            t1=segment.t1,
-            lang=segment.lang,
-            text=segment.text,
-            final=segment.final,
-            rev=segment.rev,
-        )
-
 
 class TranscriptOut(Shape):
     meeting_id: Id
@@ -49,7 +36,7 @@ class ActionItemOut(Shape):
 
     @classmethod
     def of(cls, item: ActionItem) -> "ActionItemOut":
-        return cls.model_construct(text=item.text, owner=item.owner, segment_ids=list(item.segment_ids))
+        return cls.showing(item, segment_ids=list(item.segment_ids))
 
 
 class SummaryOut(Shape):
@@ -64,13 +51,10 @@ class SummaryOut(Shape):
 
     @classmethod
     def of(cls, metadata: MeetingMetadata) -> "SummaryOut":
-        return cls.model_construct(
-            meeting_id=metadata.meeting_id,
-            summary=metadata.summary,
+        return cls.showing(
+            metadata,
             action_items=[ActionItemOut.of(item) for item in metadata.action_items],
             decisions=[ActionItemOut.of(item) for item in metadata.decisions],
-            sentiment=metadata.sentiment,
-            created_at=metadata.created_at,
         )
 
 

@@ -40,10 +40,4 @@ class ProfileOut(Shape):
 
     @classmethod
     def of(cls, user: User, *, with_email: bool) -> "ProfileOut":
-        return cls.model_construct(
-            id=user.id,
-            tenant_id=user.tenant_id,
-            display_name=user.display_name,
-            email=user.email if with_email else None,
-            created_at=user.created_at,
-        )
+        return cls.showing(user, email=user.email if with_email else None)
