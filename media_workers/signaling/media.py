@@ -79,6 +79,7 @@ class Media:
         seat = member.media
         if seat.opening or not member.here:
             return
+        seat.attach = seat.attach or attach
         seat.opening = True  # one request at a time, however many ask for it
         try:
             node_id = await self._node(member.room)
@@ -97,7 +98,7 @@ class Media:
                 await link.stop()
             link = self._links[node_id] = ControlLink(node, self._http, self._authorize, self)
         if link.up:
-            self._request(member, link, attach=attach)
+            self._request(member, link, attach=seat.attach)
         # else link_up opens it
 
     async def _node(self, room: Room) -> NodeId | None:
@@ -110,7 +111,7 @@ class Media:
 
     def _request(self, member: Member, link: ControlLink, *, attach: bool) -> None:
         seat = member.media
-        seat.opening, seat.node_id = True, link.node_id
+        seat.opening, seat.attach, seat.node_id = True, attach, link.node_id
         request: c.AttachSession | c.OpenSession
         if attach:
             request = c.AttachSession(room_id=member.room.id, participant_id=member.participant_id)
@@ -141,7 +142,7 @@ class Media:
             fresh = tuple(_endpoint(endpoint, reply.node_id) for endpoint in reply.endpoints)
             if {e.transport_id for e in fresh} != {e.transport_id for e in seat.endpoints}:
                 seat.offer = seat.answer = None
-            seat.endpoints, seat.told = fresh, False
+            seat.endpoints, seat.attach, seat.told = fresh, True, False
             self._tell_endpoints(member)
         elif attach and link.up:
             self._forget_tracks(member)
@@ -246,7 +247,7 @@ class Media:
         held = {session.participant_id for session in hello.sessions}
         for member in self._rooms.members():
             if member.media.node_id == link.node_id and (member.connection is not None or member.media.endpoints):
-                attach = member.participant_id in held
+                attach = member.media.attach and member.participant_id in held
                 if not attach and member.media.endpoints:
                     self._forget_tracks(member)
                 self._request(member, link, attach=attach)

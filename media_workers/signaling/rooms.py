@@ -32,6 +32,7 @@ class MediaSeat:
     endpoints: tuple[m.SfuEndpoint, ...] = ()
     offer: m.ReceiveOffer | None = None  # of the SFU, not answered yet
     answer: m.ReceiveAnswer | None = None  # the latest, sent again after a resume
+    attach: bool = False  # the session is this stay's own: it is taken up, where a join opens one afresh
     opening: bool = False
     told: bool = False  # that no media server is there
 

@@ -28,6 +28,7 @@ from conference.adapters.memory.nodes import MemoryMediaNodes
 from conference.adapters.public_keys import OwnPublicKeys
 from conference.adapters.signing_keys import MemorySigningKeys
 from conference.adapters.system import SystemClock, SystemIds
+from conference.ports.presence import MediaNodes
 from conference.protocol import control
 from conference.protocol.envelope import Codec, Message, encode
 from conference.protocol.messages import Kind, Payload, Role, Source, TrackInfo
@@ -45,10 +46,10 @@ ISSUER = "http://parley.test"
 class Sfu:
     """A started worker and what it was built from."""
 
-    def __init__(self, **overrides: Any) -> None:
+    def __init__(self, *, tokens: JwtTokens | None = None, nodes: MediaNodes | None = None, **overrides: Any) -> None:
         signing = MemorySigningKeys(SystemIds())
-        self.tokens = JwtTokens(issuer=ISSUER, keys=OwnPublicKeys(signing), signing=signing)
-        self.nodes = MemoryMediaNodes(time.monotonic)
+        self.tokens = tokens or JwtTokens(issuer=ISSUER, keys=OwnPublicKeys(signing), signing=signing)
+        self.nodes = nodes or MemoryMediaNodes(time.monotonic)
         self.engine = ReferenceEngine("127.0.0.1", 0, time.monotonic)
         config = WorkerConfig(
             node_id="sfu-test",
