@@ -30,7 +30,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 if TYPE_CHECKING:  # importing pydantic-settings would cost the Functions app a tenth of its import
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
     from conference.settings import Settings
 
@@ -40,7 +40,18 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 _NS_PER_MS: Final = 1_000_000
 
 AttributeValue = str | bool | int | float
-_exporting: "tuple[SpanProcessor, Resource] | None" = None  # set once by `export_to`
+
+
+@dataclass(frozen=True, slots=True)
+class _Exporting:
+    """Where finished spans go. Kept here and not in OpenTelemetry's global, which can be set once a process only."""
+
+    provider: "TracerProvider"
+    processor: "SpanProcessor"
+    resource: "Resource"
+
+
+_exporting: _Exporting | None = None
 
 
 class JsonFormatter(logging.Formatter):
@@ -105,13 +116,20 @@ def export_to(processor: "SpanProcessor", service_name: str, settings: "Settings
     )
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(processor)
-    trace.set_tracer_provider(provider)
-    _exporting = (processor, resource)
+    _exporting = _Exporting(provider, processor, resource)
+
+
+def stop_exporting() -> None:
+    """Hands over what is still waiting and records nothing from now on."""
+    global _exporting
+    exporting, _exporting = _exporting, None
+    if exporting is not None:
+        exporting.provider.shutdown()
 
 
 def tracer() -> Tracer:
     """The tracer of Parley's own spans."""
-    return trace.get_tracer("parley")
+    return _exporting.provider.get_tracer("parley") if _exporting else trace.get_tracer("parley")
 
 
 def context_of(traceparent: str | None) -> Context | None:
@@ -180,7 +198,7 @@ def export_reported(spans: Iterable[ReportedSpan], traceparent: str | None) -> i
         return 0
     from opentelemetry.sdk.trace import ReadableSpan  # late, as above
 
-    processor, resource = _exporting
+    processor, resource = _exporting.processor, _exporting.resource
     root_context = trace.get_current_span(root).get_span_context()
 
     def context(span_id: str) -> SpanContext:

@@ -15,20 +15,14 @@ pytestmark = pytest.mark.unit
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
-_EXPORTER = InMemorySpanExporter()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _recording() -> None:
-    # A tracer provider can be set once a process.
-    telemetry.export_to(SimpleSpanProcessor(_EXPORTER), "unit-test", Settings())
 
 
 @pytest.fixture
 def exporter() -> Iterator[InMemorySpanExporter]:
-    _EXPORTER.clear()
-    yield _EXPORTER
-    _EXPORTER.clear()
+    exporter = InMemorySpanExporter()
+    telemetry.export_to(SimpleSpanProcessor(exporter), "unit-test", Settings())
+    yield exporter
+    telemetry.stop_exporting()
 
 
 def test_a_span_continues_the_trace_of_a_traceparent(exporter: InMemorySpanExporter) -> None:
@@ -86,3 +80,10 @@ def test_a_log_line_is_one_json_object_with_its_extra_fields() -> None:
     assert line["message"] == "left room"
     assert line["reason"] == "y"
     assert line["service"] == "svc"
+
+
+def test_nothing_is_recorded_once_the_export_has_stopped(exporter: InMemorySpanExporter) -> None:
+    telemetry.stop_exporting()
+    with telemetry.span("work", traceparent=TRACEPARENT) as span:
+        assert telemetry.traceparent_of(span) == TRACEPARENT, "context is passed on all the same"
+    assert not exporter.get_finished_spans()
