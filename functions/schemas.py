@@ -6,7 +6,7 @@ JSON is camelCase; unknown members are refused; times are RFC 3339 with a zone a
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, cast
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 
@@ -46,7 +46,7 @@ class Shape(BaseModel):
         shown: dict[str, Any] = {
             name: others[name] if name in others else getattr(entity, name) for name in cls.model_fields
         }
-        return cls.model_construct(**shown)
+        return cast(Self, cls.model_construct(**shown))  # Pydantic's plugin for mypy says Shape
 
 
 _ROLE_NAMES: Final = (*Role, *ROLE_ALIASES)
