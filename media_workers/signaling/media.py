@@ -246,9 +246,12 @@ class Media:
         self._count_links()
         held = {session.participant_id for session in hello.sessions}
         for member in self._rooms.members():
-            if member.media.node_id == link.node_id and (member.connection is not None or member.media.endpoints):
-                attach = member.media.attach and member.participant_id in held
-                if not attach and member.media.endpoints:
+            seat = member.media
+            if seat.opening:
+                continue  # `_open` is looking for the node, and finds this link up
+            if seat.node_id == link.node_id and (member.connection is not None or seat.endpoints):
+                attach = seat.attach and member.participant_id in held
+                if not attach and seat.endpoints:
                     self._forget_tracks(member)
                 self._request(member, link, attach=attach)
         if hello.draining:
