@@ -4,6 +4,7 @@ As in Azure, bodies are buffered both ways. What is too large or has no method o
 problem documents as the app's.
 """
 
+import asyncio
 import logging
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -18,6 +19,7 @@ from local.functions_host.loading import HttpFunction
 
 # Above the app's own cap of 256 KiB, so that the app answers what is a little too large.
 MAX_BODY_BYTES: Final = 1024 * 1024
+BODY_S: Final = 30.0  # for a whole body to arrive; a sender that trickles holds a connection no longer
 _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"})
 # AsgiFunctionApp reads digits of any number out of this one; the address says the port anyway.
 _UNSAFE: Final = frozenset({"x-forwarded-port"})
@@ -27,8 +29,9 @@ log = logging.getLogger(__name__)
 class HttpSide:
     """Hosts the one HTTP function."""
 
-    def __init__(self, function: HttpFunction) -> None:
+    def __init__(self, function: HttpFunction, *, body_s: float = BODY_S) -> None:
         self._function = function
+        self._body_s = body_s
         self._app = web.Application(client_max_size=MAX_BODY_BYTES)
         self._app.router.add_route("*", "/{tail:.*}", self._answer)
         self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=10.0)
@@ -53,9 +56,14 @@ class HttpSide:
         if (request.content_length or 0) > MAX_BODY_BYTES:
             return _problem(problems.of_refused(Refused("body-too-large")))  # before waiting for it
         try:
-            body = await request.read()
+            async with asyncio.timeout(self._body_s):
+                body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return _problem(problems.of_refused(Refused("body-too-large")))
+        except TimeoutError:
+            slow = web.Response(status=408)
+            slow.force_close()
+            return slow
         try:
             sent = func.HttpRequest(
                 request.method,

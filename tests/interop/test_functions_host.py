@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import azure.functions as func
 import pytest
 from aiohttp import web
 
 from conference.adapters.sql.migrate import migrate
 from conference.settings import Settings
+from local.functions_host.http import HttpSide
+from local.functions_host.loading import HttpFunction
 from local.identity.client import IdentityClient
 from local.identity.wiring import build as build_identity
 from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
@@ -183,6 +186,7 @@ ABUSES = (
     (b"GET /v1/meetings/%00", b"Accept: */*", b"401"),
     (b"GET /../../etc/passwd", b"Accept: */*", b"404"),
     (b"GET /docs/static/..%2f..%2frouter.py", b"Accept: */*", b"404"),
+    (b"HEAD /health", b"Accept: */*", b"200"),
     (b"TRACE /v1/meetings", b"Accept: */*", b"405"),
     (b"BREW /v1/meetings", b"Accept: */*", b"400"),
     (b"POST /v1/meetings", b"Content-Length: 99999999", b"413"),
@@ -196,6 +200,24 @@ async def test_abused_headers_and_paths_get_a_plain_answer(hosted: Hosted) -> No
         assert answer.split()[1:2] == [status], (request_line, headers[:40], answer)
     async with hosted.http.get(hosted.url + "/health") as response:
         assert response.status == 200
+
+
+async def test_a_body_that_trickles_in_holds_no_connection() -> None:
+    async def handler(req: func.HttpRequest) -> func.HttpResponse:
+        return func.HttpResponse("done")
+
+    side = HttpSide(HttpFunction("http", handler, "req", frozenset({"POST"})), body_s=0.2)
+    url = await side.start("127.0.0.1", 0)
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"POST /v1/meetings HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{")
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"Connection: close" in answer
+        writer.close()
+        await writer.wait_closed()
+    finally:
+        await side.stop()
 
 
 async def test_a_large_body_is_refused_by_app_and_host_alike(hosted: Hosted) -> None:
