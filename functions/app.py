@@ -227,7 +227,7 @@ def _tidy(document: dict[str, Any]) -> None:
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):
                 parameter["schema"].pop("title", None)
-                if parameter["name"] == "If-Match":
+                if parameter["name"] == "If-Match" and "428" in operation["responses"]:
                     parameter["required"] = True
                     parameter["schema"] = {"type": "string"}
     for schema in document["components"]["schemas"].values():

@@ -29,6 +29,10 @@ IfMatch = Annotated[
     str | None,
     Header(alias="If-Match", description="The ETag that you read; required.", examples=['"3"']),
 ]
+MayMatch = Annotated[
+    str | None,
+    Header(alias="If-Match", description="An ETag that you read: only while it stands.", examples=['"3"']),
+]
 
 
 def id_for(caller: Caller, route: str, key: str | None, ids: Ids) -> str:

@@ -140,9 +140,12 @@ class MeetingStore(Protocol):
         """Refused: not-found, meeting-ended, precondition-failed."""
         ...
 
-    async def end(self, meeting_id: MeetingId, *, by: UserId, now: datetime) -> Ended | Refused:
+    async def end(
+        self, meeting_id: MeetingId, *, by: UserId, now: datetime, expected_version: int | None = None
+    ) -> Ended | Refused:
         """Completes the meeting, closes its session, sets left_at of its participants, emits ParticipantLeft for
-        each that had joined and MeetingEnded once. Idempotent. Refused: not-found."""
+        each that had joined and MeetingEnded once. Idempotent. Refused: not-found, precondition-failed (another version
+        than expected, and not ended yet)."""
         ...
 
     async def join(self, request: JoinRequest) -> Joined | Refused:

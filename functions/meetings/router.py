@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from conference.domain.ids import MeetingId
 from functions import joining
-from functions.conditions import IdempotencyKey, etag
+from functions.conditions import IdempotencyKey, MayMatch, etag
 from functions.meetings import use_cases
 from functions.meetings.schemas import (
     ConsentEntryOut,
@@ -109,13 +109,13 @@ async def join_meeting(meeting_id: MeetingPath, body: JoinIn, services: Services
 @router.put(
     "/{id}/end",
     operation_id="endMeeting",
-    responses={**refusals("not-found", "not-host"), 200: {"headers": ETAG_HEADER}},
+    responses={**refusals("not-found", "not-host", "precondition-failed"), 200: {"headers": ETAG_HEADER}},
 )
 async def end_meeting(
-    meeting_id: MeetingPath, response: Response, services: ServicesOf, caller: CallerOf
+    meeting_id: MeetingPath, response: Response, services: ServicesOf, caller: CallerOf, if_match: MayMatch = None
 ) -> MeetingOut:
     """Ends the meeting for everybody. Host or admin; again gives the same answer."""
-    meeting = await use_cases.end(services, caller, MeetingId(meeting_id))
+    meeting = await use_cases.end(services, caller, MeetingId(meeting_id), if_match)
     response.headers["ETag"] = etag(meeting)
     return MeetingOut.of(meeting)
 

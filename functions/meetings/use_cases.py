@@ -9,11 +9,11 @@ from conference.domain.claims import Caller
 from conference.domain.consent import ConsentLog
 from conference.domain.errors import ProtocolError, Refused
 from conference.domain.ids import MeetingId, Secret, UserId
-from conference.domain.meetings import Meeting, MeetingSettings, Participant
+from conference.domain.meetings import Meeting, MeetingSettings, MeetingStatus, Participant
 from conference.domain.policies import check_settings
 from conference.ports.meetings import Page
 from functions.access import acting_for, attended, hosted, is_hosting, visible
-from functions.conditions import fingerprint, id_for
+from functions.conditions import expected_version, fingerprint, id_for
 from functions.live import announce_end
 from functions.services import Services
 
@@ -96,10 +96,16 @@ async def read(services: Services, caller: Caller, meeting_id: MeetingId) -> Mee
     return await visible(services, caller, meeting_id)
 
 
-async def end(services: Services, caller: Caller, meeting_id: MeetingId) -> Meeting:
-    """Ends the meeting for everybody; again gives the same. Raises Refused: not-found, not-host."""
-    await hosted(services, caller, meeting_id)
-    ended = await services.meetings.end(meeting_id, by=caller.user_id, now=services.clock.now())
+async def end(services: Services, caller: Caller, meeting_id: MeetingId, if_match: str | None) -> Meeting:
+    """Ends the meeting for everybody; again gives the same, whatever version is named. Raises Refused: not-found,
+    not-host, precondition-failed."""
+    meeting = await hosted(services, caller, meeting_id)
+    version: int | None = None  # an end needs no precondition: nothing that others wrote is lost by it
+    if if_match is not None and if_match.strip() != "*" and meeting.status is not MeetingStatus.COMPLETED:
+        version = expected_version(if_match, meeting)
+    ended = await services.meetings.end(
+        meeting_id, by=caller.user_id, now=services.clock.now(), expected_version=version
+    )
     if isinstance(ended, Refused):
         raise ended
     await announce_end(services, meeting_id)

@@ -164,6 +164,21 @@ async def test_the_end_closes_everything_once(stores: Stores, meeting: Meeting, 
     assert await _event_types(stores, meeting) == types
 
 
+async def test_an_end_that_names_a_version_is_of_that_version_only(
+    store: MeetingStore, meeting: Meeting, clock: ManualClock
+) -> None:
+    await seated(store, meeting, HOST, clock.now())  # which makes the meeting ACTIVE, another version
+    stale = await store.end(meeting.id, by=HOST, now=clock.now(), expected_version=meeting.version)
+    assert stale == Refused("precondition-failed")
+    current = await store.get(meeting.id)
+    assert current is not None
+    ended = await store.end(meeting.id, by=HOST, now=clock.now(), expected_version=current.version)
+    assert isinstance(ended, Ended)
+    again = await store.end(meeting.id, by=HOST, now=clock.now(), expected_version=current.version)
+    assert isinstance(again, Ended)
+    assert again.already
+
+
 async def test_the_end_of_an_unknown_meeting_is_refused(store: MeetingStore, clock: ManualClock) -> None:
     assert await store.end(MeetingId("nothing"), by=HOST, now=clock.now()) == Refused("not-found")
 

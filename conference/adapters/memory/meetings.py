@@ -114,12 +114,16 @@ class MemoryMeetingStore:
         room.meeting = replace(room.meeting, settings=settings, version=expected_version + 1)
         return room.meeting
 
-    async def end(self, meeting_id: MeetingId, *, by: UserId, now: datetime) -> Ended | Refused:
+    async def end(
+        self, meeting_id: MeetingId, *, by: UserId, now: datetime, expected_version: int | None = None
+    ) -> Ended | Refused:
         room = self._rooms.get(meeting_id)
         if room is None:
             return Refused("not-found")
         if room.meeting.status is MeetingStatus.COMPLETED:
             return Ended(room.meeting, room.sessions[-1] if room.sessions else None, already=True)
+        if expected_version not in (None, room.meeting.version):
+            return Refused("precondition-failed")
         for participant in list(room.participants.values()):
             self._end_stay(room, participant, now, events.LEFT_ENDED)
         session = self._end_session(room, now)

@@ -78,13 +78,22 @@ def change_settings(
     return rows.meeting(connection.execute(statement).one())
 
 
-def end(connection: sa.Connection, ids: Ids, meeting_id: MeetingId, by: UserId, now: datetime) -> Ended | Refused:
+def end(
+    connection: sa.Connection,
+    ids: Ids,
+    meeting_id: MeetingId,
+    by: UserId,
+    now: datetime,
+    expected_version: int | None,
+) -> Ended | Refused:
     """`MeetingStore.end`."""
     meeting = locked(connection, meeting_id)
     if meeting is None:
         return Refused("not-found")
     if meeting.status is MeetingStatus.COMPLETED:
         return Ended(meeting, _last_session(connection, meeting_id), already=True)
+    if expected_version not in (None, meeting.version):
+        return Refused("precondition-failed")
     end_stays(connection, ids, meeting, at=now, reason=events.LEFT_ENDED)
     open_session = (sessions.c.room_id == meeting_id, sessions.c.end_time.is_(None))
     closing = sa.update(sessions).where(*open_session).values(end_time=now).returning(sessions)

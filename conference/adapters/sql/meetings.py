@@ -41,8 +41,10 @@ class SqlMeetingStore:
             lambda c: aggregate.change_settings(c, meeting_id, settings, expected_version)
         )
 
-    async def end(self, meeting_id: MeetingId, *, by: UserId, now: datetime) -> Ended | Refused:
-        return await self._database.write(lambda c: aggregate.end(c, self._ids, meeting_id, by, now))
+    async def end(
+        self, meeting_id: MeetingId, *, by: UserId, now: datetime, expected_version: int | None = None
+    ) -> Ended | Refused:
+        return await self._database.write(lambda c: aggregate.end(c, self._ids, meeting_id, by, now, expected_version))
 
     async def session(self, session_id: SessionId) -> Session | None:
         return await self._database.read(lambda c: aggregate.session(c, session_id))

@@ -170,6 +170,18 @@ async def test_the_host_ends_a_meeting_once_and_for_all(stage: Any, ada: Any, be
     assert (late.status_code, late.json()["type"]) == (410, "/docs/problems/meeting-ended")
 
 
+async def test_an_end_may_name_the_version_that_it_means(ada: Any, ben: Any) -> None:
+    meeting = await ada.creates_meeting()
+    path = f"/v1/meetings/{meeting['id']}"
+    tag = (await ada.get(path)).headers["ETag"]
+    await ben.joins(meeting["id"])
+    stale = await ada.call("PUT", f"{path}/end", If_Match=tag)
+    assert (stale.status_code, stale.json()["type"]) == (412, "/docs/problems/precondition-failed")
+    tag = (await ada.get(path)).headers["ETag"]
+    for _ in range(2):
+        assert (await ada.call("PUT", f"{path}/end", If_Match=tag)).status_code == 200
+
+
 async def test_an_end_stands_while_the_directory_is_away(stage: Any, ada: Any) -> None:
     meeting = await ada.creates_meeting()
     stage.presence.away = True
