@@ -256,19 +256,19 @@ def bundled_mids(description: Description) -> tuple[str, ...]:
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
-def transport_attributes(local: LocalTransport, setup: str, *, with_candidates: bool = True) -> list[Attribute]:
-    """ICE, DTLS and candidate lines of a section. In a bundle the first section's candidates count."""
+def transport_attributes(local: LocalTransport, setup: str) -> list[Attribute]:
+    """ICE, DTLS and candidate lines of a section. In a bundle those candidates would do that its first section has, but
+    aiortc takes those of the last."""
     attributes = [
         ("ice-ufrag", local.ice_ufrag),
         ("ice-pwd", local.ice_pwd),
         ("fingerprint", f"sha-256 {local.fingerprint}"),
         ("setup", setup),
     ]
-    for place, (address, port) in enumerate(local.candidates if with_candidates else ()):
+    for place, (address, port) in enumerate(local.candidates):
         priority = 126 << 24 | (65_535 - place) << 8 | 255  # RFC 8445 5.1.2.1: type preference 126 is "host"
         attributes.append(("candidate", f"{place + 1} 1 udp {priority} {address} {port} typ host"))
-    if with_candidates:
-        attributes.append(("end-of-candidates", ""))
+    attributes.append(("end-of-candidates", ""))
     return attributes
 
 

@@ -225,15 +225,15 @@ class SubscribeOffers:
         return ssrc
 
     def _describe(self, local: LocalTransport) -> Description:
-        sections = [self._section(slot, local, first=place == 0) for place, slot in enumerate(self._slots)]
+        sections = [self._section(slot, local) for slot in self._slots]
         mids = [slot.mid for slot in self._slots if not slot.is_dead]
         return Description(Section(attributes=session_attributes(mids)), sections)
 
-    def _section(self, slot: _Slot, local: LocalTransport, *, first: bool) -> Section:
+    def _section(self, slot: _Slot, local: LocalTransport) -> Section:
         formats = codec_formats(slot.codec)
         if slot.is_dead:
             return Section(slot.kind, 0, RTP_PROTOCOL, formats, [("inactive", ""), ("mid", slot.mid)])
-        attributes = transport_attributes(local, "actpass", with_candidates=first)
+        attributes = transport_attributes(local, "actpass")
         attributes.append(("mid", slot.mid))
         for uri, identifier in EXTENSION_IDS.items():
             if uri in EXTENSIONS[slot.kind]:

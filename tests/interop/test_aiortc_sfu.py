@@ -36,6 +36,22 @@ async def test_two_people_see_and_hear_each_other() -> None:
         assert sfu.engine.stats().dropped == {}
 
 
+async def test_who_comes_third_gets_both_others_from_one_offer() -> None:
+    async with (
+        running_sfu() as sfu,
+        sfu.link() as link,
+        peer(link, "ann", shade=60) as ann,
+        peer(link, "bob", shade=180) as bob,
+    ):
+        await ann.receives("bob-video")
+        await bob.receives("ann-video")
+        async with peer(link, "eve", shade=120) as eve:
+            await eve.receives("ann-video")
+            await eve.receives("bob-video")
+            await eve.receives("bob-audio")
+            await ann.receives("eve-video")
+
+
 async def test_telemetry_comes_over_the_data_channel() -> None:
     async with running_sfu() as sfu, sfu.link() as link, peer(link, "ann", shade=60) as ann:
         await eventually(lambda: ann.channel.readyState == "open")

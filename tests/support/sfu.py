@@ -13,6 +13,7 @@ import aioice.ice
 import msgspec
 from aiortc import (
     MediaStreamTrack,
+    RTCBundlePolicy,
     RTCConfiguration,
     RTCDataChannel,
     RTCPeerConnection,
@@ -243,9 +244,10 @@ class Peer:
 
     def __init__(self, link: ControlLink, name: str, room: str = "room", role: Role = "attendee") -> None:
         self.link, self.name, self.room, self.role = link, name, room, role
-        configuration = RTCConfiguration(iceServers=[])
-        self.publish = RTCPeerConnection(configuration)
-        self.subscribe = RTCPeerConnection(configuration)
+        self.publish = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        # With another policy aiortc loses the fourth section and those after it.
+        bundled = RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+        self.subscribe = RTCPeerConnection(bundled)
         self.channel: RTCDataChannel = self.publish.createDataChannel("parley", negotiated=True, id=0)
         self.received: dict[str, Received] = {}
         self.offers: list[control.Offer] = []
