@@ -137,8 +137,14 @@ class Requests:
         if sent.action == "remove":
             removed = await meetings.remove(room.id, target.participant_id, by=member.user_id, now=now)
             _raise_refusal(removed)
-            await self._services.presence.deny(room.id, target.participant_id, ttl_s=_DENIED_S)
-            await self._publisher.order(room, "user.removed", order, to=target.user_id)
+            try:
+                await self._services.presence.deny(room.id, target.participant_id, ttl_s=_DENIED_S)
+                await self._publisher.order(room, "user.removed", order, to=target.user_id)
+            except Unavailable:  # elsewhere it is done when the store's event is delivered
+                local = room.members.get(target.user_id)
+                if local is None or local.participant_id != target.participant_id:
+                    raise
+                await self._leaving.removed(local, member.user_id)
             return
         if sent.role is UNSET:
             raise Refused("invalid-body", "Name the role.")

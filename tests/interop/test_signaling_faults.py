@@ -284,6 +284,27 @@ async def test_a_frozen_directory_drops_no_call_and_people_of_one_process_still_
     await resume(world, two, back)
 
 
+async def test_the_host_removes_somebody_of_the_same_process_while_the_directory_is_frozen(world: World) -> None:
+    node = await world.sfu()
+    process = await world.process(PATIENT)
+    _, host = await world.enter(process, Role.HOST)
+    bob, b = await world.enter(process)
+    await b.expect("SfuEndpoint")
+    with world.server.paused():
+        await host.send("Moderate", {"action": "remove", "targetUserId": bob.user_id})
+        assert await b.ends() == 4403
+        await eventually(lambda: [x.participant_id for x in node.of(c.CloseSession)] == [bob.claims.participant_id])
+
+    async def gone() -> bool:
+        try:
+            view = await world.presence.view(world.room)
+        except Unavailable:
+            return False
+        return view is not None and bob.user_id not in view.participants
+
+    await eventually(gone)
+
+
 async def test_a_store_that_is_away_stops_no_join_and_is_told_later(world: World) -> None:
     away = True
     meetings = world.meetings
