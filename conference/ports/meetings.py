@@ -151,8 +151,9 @@ class MeetingStore(Protocol):
     async def join(self, request: JoinRequest) -> Joined | Refused:
         """Decides status, window, role, consent and capacity and takes a place, in one transaction.
 
-        The user's live place is given again with a longer lease and the role it has. The first join opens a Session,
-        makes the meeting ACTIVE and emits SessionStarted. Refused: not-found, meeting-ended, not-started,
+        The user's live place is given again with a longer lease and the role it has. Where a full room has lapsed
+        stays, they end (reason "timeout"), so that none of them is renewed beside the newcomer. The first join opens
+        a Session, makes the meeting ACTIVE and emits SessionStarted. Refused: not-found, meeting-ended, not-started,
         role-not-allowed, removed, consent-required (extra: consentRequired), room-full."""
         ...
 

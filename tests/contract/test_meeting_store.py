@@ -295,6 +295,24 @@ async def test_a_lost_clients_place_is_free_when_its_lease_ends(store: MeetingSt
     assert await store.join(a_join(meeting, user(4), clock.now())) == Refused("room-full")
 
 
+async def test_a_place_that_was_given_on_is_not_brought_back_by_a_late_renewal(
+    stores: Stores, clock: ManualClock
+) -> None:
+    store = stores.meetings
+    meeting = a_meeting(clock.now(), settings=MeetingSettings(max_participants=2))
+    await store.create(meeting)
+    first = await present(store, meeting, user(1), clock.now())
+    second = await seated(store, meeting, user(2), clock.now())
+    end = first.lease_until
+    assert isinstance(await store.join(a_join(meeting, user(3), end)), Joined)
+    before, until = end - timedelta(seconds=1), end + timedelta(seconds=LEASE_S)
+    assert await store.mark_joined(meeting.id, second.id, now=before, lease_until=until) is None
+    assert await store.renew_leases(meeting.id, [first.id, second.id], now=before, until=until) == 0
+    assert await store.live_count(meeting.id, end) == 1
+    left = [event for event in await stores.outbox.events(meeting.id) if event.type is EventType.PARTICIPANT_LEFT]
+    assert [(event.at, event.payload["userId"]) for event in left] == [(end, user(1))]
+
+
 async def test_a_user_who_comes_back_after_the_lease_has_a_new_stay(
     stores: Stores, meeting: Meeting, clock: ManualClock
 ) -> None:

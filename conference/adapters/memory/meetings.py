@@ -165,11 +165,18 @@ class MemoryMeetingStore:
         if place:
             participant = replace(place, lease_until=max(place.lease_until, request.lease_until))
         else:
-            if stay:
-                self._end_stay(room, stay, stay.lease_until, events.LEFT_TIMEOUT)
+            self._give_on(room, request)
             participant = self._new_stay(room, request)
         room.participants[participant.id] = participant
         return joined(participant, entries, room.meeting.settings, rejoined=place is not None)
+
+    def _give_on(self, room: _Room, request: JoinRequest) -> None:
+        """Ends the user's own lapsed stay; where places are given on, everybody's: no late renewal brings one back."""
+        unended = [p for p in room.participants.values() if p.left_at is None]
+        given_on = len(unended) >= room.meeting.settings.max_participants
+        for stay in unended:
+            if not stay.is_live(request.now) and (given_on or stay.user_id == request.user_id):
+                self._end_stay(room, stay, stay.lease_until, events.LEFT_TIMEOUT)
 
     def _new_stay(self, room: _Room, request: JoinRequest) -> Participant:
         session = room.open_session()

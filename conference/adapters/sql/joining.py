@@ -36,6 +36,7 @@ def _count(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
 _SITUATION: Final = (
     sa.select(
         _count(_p.c.left_at.is_(None), _p.c.lease_until > sa.bindparam("now")).label("live"),
+        _count(_p.c.left_at.is_(None)).label("open_stays"),
         _count(_p.c.user_id == _user).label("stays"),
         sa.select(sessions.c.id)
         .where(sessions.c.room_id == _meeting, sessions.c.end_time.is_(None))
@@ -88,8 +89,12 @@ def join(connection: sa.Connection, ids: Ids, request: JoinRequest) -> Joined | 
     if place:
         participant = _kept(connection, place, request)
     else:
-        if stay:
-            lapse(connection, ids, meeting, participants.c.id == stay.id)
+        # A place that is given on is taken from its former holder here: a late renewal, made by a clock that is behind
+        # or held up on its way, must not bring it back.
+        given_on = situation.open_stays >= meeting.settings.max_participants
+        if stay or given_on:
+            whose = [] if given_on else [participants.c.user_id == request.user_id]
+            lapse(connection, ids, meeting, participants.c.lease_until <= request.now, *whose)
         participant = _new_stay(connection, ids, meeting, request, situation)
     return joined(participant, entries, meeting.settings, rejoined=place is not None)
 
