@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from conference.adapters.memory.clock import ManualClock, SequenceIds
-from conference.adapters.sql import Database, open_database, sql_stores
+from conference.adapters.sql import Database, open_database, postgresql, sql_stores
 from conference.adapters.sql.schema import is_current, upgrade
 from conference.adapters.sql.tables import metadata
 from conference.domain.errors import Unavailable
@@ -19,6 +20,7 @@ from conference.domain.meetings import User
 from conference.ports.meetings import Joined
 from tests.support.meetings import TENANT, a_join, a_meeting, user
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.contract
 
@@ -209,7 +211,64 @@ async def test_a_deadlock_is_run_again(postgres_url: str) -> None:
     await database.close()
 
 
+async def test_a_statement_that_takes_too_long_is_unavailable(postgres_url: str) -> None:
+    database = open_database(postgres_url, statement_timeout_s=0.2)
+    for run in (database.read, database.write):
+        with pytest.raises(Unavailable):
+            await run(lambda connection: connection.execute(sa.text("SELECT pg_sleep(60)")))
+    assert await database.read(lambda c: c.execute(sa.text("SELECT 1")).scalar_one()) == 1
+    await database.close()
+
+
+async def test_a_pool_with_no_connection_left_is_unavailable(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "_POOL_WAIT_S", 0.2)
+    database = open_database(postgres_url, pool_size=1)
+    lock = sa.text("SELECT pg_advisory_lock(1)")
+    gate = open_database(postgres_url)
+    await gate.write(lambda c: c.execute(lock))  # of the session, so it outlasts the transaction
+    held = asyncio.create_task(database.write(lambda c: c.execute(lock)))
+    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+
+    async def is_held() -> bool:
+        return bool(await gate.read(lambda c: c.execute(waiting).scalar_one()))
+
+    await eventually(is_held)
+    with pytest.raises(Unavailable):
+        await database.read(lambda c: c.execute(sa.text("SELECT 1")))
+    await gate.close()  # which ends the session and gives the lock to the one who waits
+    await held
+    assert await database.read(lambda c: c.execute(sa.text("SELECT 1")).scalar_one()) == 1
+    await database.close()
+
+
 # --- both ---
+
+
+async def test_a_process_that_dies_in_a_transaction_leaves_nothing_and_holds_nobody_up(
+    sql_url: str, clock: ManualClock
+) -> None:
+    database = open_database(sql_url)
+    store = sql_stores(database, SequenceIds()).meetings
+    meeting = a_meeting(clock.now())
+    await store.create(meeting)
+    program = (
+        "import asyncio, os, sys, sqlalchemy as sa\n"
+        "from conference.adapters.sql import open_database\n"
+        "def work(c):\n"
+        "    c.execute(sa.text('UPDATE meetings SET version = 99'))\n"
+        "    os._exit(9)\n"
+        "asyncio.run(open_database(sys.argv[1]).write(work))"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, sql_url)
+    assert await asyncio.wait_for(process.wait(), 30) == 9
+    answer = await asyncio.wait_for(store.join(a_join(meeting, user(1), clock.now())), 10)
+    assert isinstance(answer, Joined)
+    after = await store.get(meeting.id)
+    assert after is not None
+    assert after.version == meeting.version + 1  # the join's own
+    await database.close()
 
 
 async def test_callers_who_give_up_leave_the_room_and_the_pool_whole(database: Database, clock: ManualClock) -> None:
