@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack
 
 from conference.protocol.dialect import Dialect, snake_table, wire_name
@@ -31,9 +31,10 @@ class NativeParticipant:
         self, http: aiohttp.ClientSession, grant: dict[str, Any], room_id: str, *, shade: int, part_a: bool = False
     ) -> None:
         self._http, self._grant, self._room_id, self._shade = http, grant, room_id, shade
-        configuration = RTCConfiguration(iceServers=[])
-        self.publish = RTCPeerConnection(configuration)
-        self.subscribe = RTCPeerConnection(configuration)
+        self.publish = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        # With another policy aiortc loses the fourth section and those after it.
+        bundled = RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+        self.subscribe = RTCPeerConnection(bundled)
         self.received: dict[str, Received] = {}
         self.tracks: dict[str, dict[str, Any]] = {}
         self._dialect = Dialect.SNAKE if part_a else Dialect.CANONICAL
