@@ -6,9 +6,8 @@ goes to the connections of this process. SDP and candidates pass through untouch
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import aiohttp
 import msgspec
@@ -29,16 +28,13 @@ from media_workers.signaling.services import Services
 from media_workers.signaling.tasks import Tasks
 from media_workers.signaling.views import track_unpublished
 
-if TYPE_CHECKING:
-    from media_workers.signaling.media_events import MediaEvents
-
 _REOPEN_S = 0.5
 _log = logging.getLogger(__name__)
 SFU_AUDIENCE = "sfu"
 
 
 class Media:
-    """Implements `LinkEvents`. `events` handles what nodes say by themselves."""
+    """Implements `LinkEvents`. `on_event` is given what nodes say by themselves."""
 
     def __init__(
         self, services: Services, rooms: Rooms, publisher: Publisher, tasks: Tasks, http: aiohttp.ClientSession
@@ -51,7 +47,7 @@ class Media:
         self._links: dict[NodeId, ControlLink] = {}
         self._checking: set[NodeId] = set()
         self.nodes = NodeDirectory(services)
-        self.events: MediaEvents | None = None
+        self.on_event: Callable[[Message], None] | None = None
 
     # --- a member's session ---
     def open(self, member: Member) -> None:
@@ -275,8 +271,8 @@ class Media:
         if isinstance(message.payload, c.Draining):
             link.draining = True
             self._tasks.spawn(self.move_away(link.node_id))
-        elif self.events is not None:
-            self.events.handle(message)
+        elif self.on_event is not None:
+            self.on_event(message)
 
     async def move_away(self, node_id: NodeId) -> None:
         """Opens the sessions of that node's rooms on another one; without another, they wait for it."""

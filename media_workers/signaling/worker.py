@@ -89,7 +89,7 @@ class SignalingWorker:
         publisher = Publisher(services)
         store = StoreWrites(services)
         self._media = media = Media(services, rooms, publisher, tasks, self._http)
-        media.events = MediaEvents(services, rooms, publisher, media, tasks)
+        media.on_event = MediaEvents(services, rooms, publisher, media, tasks).handle
         self._leaving = leaving = Leaving(services, rooms, publisher, media, store)
         recovery = Recovery(services, rooms, publisher, leaving)
         self._joining = Joining(services, rooms, publisher, media, store, leaving, recovery, tasks)

@@ -5,9 +5,11 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from importlib.util import find_spec
 from pathlib import Path
 
+import grimp
 import pytest
 
 pytestmark = pytest.mark.architecture
@@ -49,6 +51,13 @@ def test_the_import_contracts_hold() -> None:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert ran.returncode == 0, ran.stdout
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    # Type-only imports are left out: two types may name each other.
+    graph = grimp.build_graph(*DEPLOYED, "local", exclude_type_checking_imports=True)
+    order = TopologicalSorter({module: graph.find_modules_directly_imported_by(module) for module in graph.modules})
+    order.prepare()  # raises CycleError, which names the circle
 
 
 def test_each_sdk_is_imported_in_its_adapter_only() -> None:
