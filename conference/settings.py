@@ -7,9 +7,9 @@ compared with this class by a test.
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -32,7 +32,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"),
         description="OTLP over http/protobuf collector (for example the .NET Aspire Dashboard); unset exports nothing.",
     )
-    debug_hooks: bool = Field(False, description="Allows fault scenarios on signaling and SFU; refused in production.")
+    debug_hooks: bool = Field(False, description="Allows fault scenarios on signaling and SFU; ignored in production.")
     ca_file: Path | None = Field(None, description="Extra certificate authority that outgoing TLS trusts.")
 
     # --- stores ---
@@ -76,7 +76,9 @@ class Settings(BaseSettings):
     resume_seconds: int = Field(45, ge=1, description="How long a dropped connection may resume.")
     ping_seconds: float = Field(20, gt=0, description="Interval of WebSocket pings.")
     room_ttl_seconds: int = Field(120, ge=5, description="Life of a room's Redis keys past their last refresh.")
-    message_rate: float = Field(50, gt=0, description="Messages of 4 KiB a connection may send per second, in the long run.")
+    message_rate: float = Field(
+        50, gt=0, description="Messages of 4 KiB a connection may send per second, in the long run."
+    )
     message_burst: int = Field(200, ge=1, description="Messages a connection may send at once.")
 
     # --- SFU ---
@@ -108,6 +110,12 @@ class Settings(BaseSettings):
     identity_key_hours: float = Field(
         24, gt=0, description="How long the local identity provider signs with a key before it takes the next one."
     )
+
+    @model_validator(mode="after")
+    def _production_is_https(self) -> Self:
+        if self.environment == "production" and not self.public_url.startswith("https://"):
+            raise ValueError("public_url has to be an https origin in production")
+        return self
 
     @property
     def sql_url(self) -> str:

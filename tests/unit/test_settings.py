@@ -74,3 +74,11 @@ def test_secrets_show_in_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_setting_says_what_it_affects() -> None:
     assert not [name for name, field in Settings.model_fields.items() if len(field.description or "") < 15]
+
+
+def test_production_wants_an_https_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_ENVIRONMENT", "production")
+    with pytest.raises(ValidationError, match="https"):
+        Settings()
+    monkeypatch.setenv("PARLEY_PUBLIC_URL", "https://meet.example.org")
+    assert Settings().environment == "production"
