@@ -30,7 +30,9 @@ from media_workers.signaling.orders import Orders
 from media_workers.signaling.publishing import Publisher
 from media_workers.signaling.recovery import Recovery
 from media_workers.signaling.requests import Requests
+from media_workers.signaling.resuming import Resuming
 from media_workers.signaling.rooms import Rooms
+from media_workers.signaling.seating import Seating
 from media_workers.signaling.services import Services
 from media_workers.signaling.simulate import Simulation
 from media_workers.signaling.store_writes import StoreWrites
@@ -92,7 +94,9 @@ class SignalingWorker:
         media.on_event = MediaEvents(services, rooms, publisher, media, tasks).handle
         self._leaving = leaving = Leaving(services, rooms, publisher, media, store)
         recovery = Recovery(services, rooms, publisher, leaving)
-        self._joining = Joining(services, rooms, publisher, media, store, leaving, recovery, tasks)
+        seating = Seating(services, rooms, publisher, leaving, recovery)
+        self._joining = Joining(services, publisher, media, store, leaving, seating, tasks)
+        self._resuming = Resuming(services, rooms, publisher, media, leaving, recovery, seating)
         self._requests = Requests(services, publisher, media, leaving)
         self._simulation = Simulation(media, self.drain_asked.set)
         rooms.order = Orders(publisher, media, leaving, recovery, tasks).handle
@@ -214,7 +218,7 @@ class SignalingWorker:
             if isinstance(effect, Enter | Reattach):
                 context = telemetry.traceparent_of(span) if span is not None else None
                 context = context or message.traceparent
-                enter = self._joining.enter if isinstance(effect, Enter) else self._joining.resume
+                enter = self._joining.enter if isinstance(effect, Enter) else self._resuming.resume
                 await enter(connection, effect, context)  # type: ignore[arg-type]
                 if connection.member is not None:
                     connection.greeted()
