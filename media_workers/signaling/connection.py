@@ -8,7 +8,7 @@ handler that reads.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from opentelemetry.trace import Span
 
@@ -18,9 +18,6 @@ from conference.protocol.frames import PING, Outgoing, close_frame, text_frame
 from conference.protocol.messages import Payload
 from conference.protocol.session import Close, CloseCode, Effect, Output, Ping, Send, Session
 from media_workers.signaling.metrics import Metrics
-
-if TYPE_CHECKING:
-    from media_workers.signaling.rooms import Member
 
 _CLOSE_GRACE_S: Final = 2.0  # for the peer's half of the closing handshake
 _log = logging.getLogger(__name__)
@@ -35,7 +32,6 @@ class Connection:
         "drop_outgoing",
         "greeted",
         "id",
-        "member",
         "session",
         "span",
     )
@@ -53,7 +49,6 @@ class Connection:
     ) -> None:
         self.id = id_
         self.session = session
-        self.member: Member | None = None  # once joined, until taken over or left
         self.span = span
         self.greeted = greeted  # to be called once it has joined: it is a stranger no more
         self.closing = False

@@ -51,7 +51,7 @@ class Leaving:
 
     async def disconnected(self, connection: Connection) -> None:
         """The socket is gone. The seat stays until the resume window is over."""
-        member, connection.member = connection.member, None
+        member = self._rooms.disconnect(connection)
         if member is None or member.connection is not connection:
             return
         member.connection = None
@@ -178,7 +178,7 @@ class Leaving:
         connection, member.connection = member.connection, None
         if connection is None:
             return
-        connection.member = None
+        self._rooms.disconnect(connection)
         if last is not None:
             connection.tell(last)
         connection.end(code, reason)

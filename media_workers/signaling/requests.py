@@ -50,9 +50,8 @@ class Requests:
         self._media = media
         self._leaving = leaving
 
-    async def perform(self, connection: Connection, effect: Effect) -> None:
+    async def perform(self, connection: Connection, member: Member | None, effect: Effect) -> None:
         """An effect of a joined session (or a KeepAlive before it)."""
-        member = connection.member
         if isinstance(effect, Serve) and isinstance(effect.message.payload, m.KeepAlive):
             server_time = rfc3339(self._services.clock.now())
             ack = m.KeepAliveAck(server_time=server_time)

@@ -148,6 +148,7 @@ class Rooms:
     def __init__(self, metrics: Metrics) -> None:
         self._rooms: dict[MeetingId, Room] = {}
         self._participants: dict[ParticipantId, Member] = {}
+        self._joined: dict[Connection, Member] = {}
         self._metrics = metrics
         self.listener: RoomListener | None = None
         self.order: Callable[[Room, RoomEvent], None] = lambda room, event: None
@@ -167,6 +168,17 @@ class Rooms:
 
     def members(self) -> Iterator[Member]:
         return iter(tuple(self._participants.values()))
+
+    def joined(self, connection: Connection) -> Member | None:
+        """Who has joined on that connection; nobody once the socket is gone or `Leaving` has closed it."""
+        return self._joined.get(connection)
+
+    def connect(self, connection: Connection, member: Member) -> None:
+        self._joined[connection] = member
+
+    def disconnect(self, connection: Connection) -> Member | None:
+        """Gives who had joined on it."""
+        return self._joined.pop(connection, None)
 
     def open(self, view: RoomView) -> Room:
         """The room, followed from `view.seq` on where it is new here."""

@@ -62,7 +62,7 @@ class Seating:
         self._rooms.seat(member)
         if former is not None:
             self._leaving.close(former, CloseCode.TAKEN_OVER, "duplicate")
-        connection.member = member
+        self._rooms.connect(connection, member)
         return member
 
     async def _recover(self, room: Room) -> None:

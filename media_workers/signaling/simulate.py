@@ -21,8 +21,8 @@ class Simulation:
         self._media = media
         self._drain = drain
 
-    def run(self, connection: Connection, message: Message) -> None:
-        payload, member = message.payload, connection.member
+    def run(self, connection: Connection, member: Member | None, message: Message) -> None:
+        payload = message.payload
         if not isinstance(payload, m.Simulate):
             return
         if member is None:

@@ -208,9 +208,10 @@ class SignalingWorker:
             connection.end(CloseCode.INTERNAL, "internal")
 
     async def _perform(self, connection: Connection, effect: Effect) -> None:
+        member = self.rooms.joined(connection)
         if isinstance(effect, Depart):
-            if connection.member is not None:
-                await self._leaving.leave(connection.member, "left")
+            if member is not None:
+                await self._leaving.leave(member, "left")
             return
         message = effect.message
         self._services.metrics.messages.labels("in", message.type).inc()
@@ -220,12 +221,12 @@ class SignalingWorker:
                 context = context or message.traceparent
                 enter = self._joining.enter if isinstance(effect, Enter) else self._resuming.resume
                 await enter(connection, effect, context)  # type: ignore[arg-type]
-                if connection.member is not None:
+                if self.rooms.joined(connection) is not None:
                     connection.greeted()
             elif isinstance(effect, Serve) and isinstance(message.payload, m.Simulate):
-                self._simulation.run(connection, message)
+                self._simulation.run(connection, member, message)
             else:
-                await self._requests.perform(connection, effect)
+                await self._requests.perform(connection, member, effect)
 
     # --- ending ---
     async def drain(self) -> None:
