@@ -54,8 +54,7 @@ def test_the_import_contracts_hold() -> None:
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
-    # Type-only imports are left out: two types may name each other.
-    graph = grimp.build_graph(*DEPLOYED, "local", exclude_type_checking_imports=True)
+    graph = grimp.build_graph(*DEPLOYED, "local")
     order = TopologicalSorter({module: graph.find_modules_directly_imported_by(module) for module in graph.modules})
     order.prepare()  # raises CycleError, which names the circle
 
