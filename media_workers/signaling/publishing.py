@@ -4,6 +4,7 @@ An event that could not be published is fanned out here without a number, kept, 
 back, under the same id, so that nobody gets it twice. A person's field is written in order, one write at a time.
 """
 
+import asyncio
 import itertools
 import logging
 from collections.abc import Callable
@@ -62,7 +63,7 @@ class Publisher:
         name = "" if event is None else type(event).__name__
         text = "" if event is None else encode_payload(event).decode()
         id_ = self.event_id()
-        waits = bool(name and room.late)  # behind what waits already: order is kept
+        waits = bool(name) and await self._behind(room)
         try:
             told = await presence.update(
                 room.id,
@@ -83,7 +84,7 @@ class Publisher:
 
     async def _publish(self, room: Room, type_: str, payload: str, *, to: UserId | None, once: str) -> None:
         id_ = once or self.event_id()
-        if room.late:  # order is kept
+        if await self._behind(room):
             self._late(room, LateEvent(id_, type_, payload, to))
             return
         try:
@@ -95,6 +96,15 @@ class Publisher:
             self._late(room, LateEvent(id_, type_, payload, to))
             return
         self._check(event)
+
+    async def _behind(self, room: Room) -> bool:
+        """Whether events wait for the directory already, so that a new one has to wait behind them: order is kept.
+
+        While the waiting ones are being published, new ones are held back instead: a busy room would else add to them
+        as fast as they go, and never get back to the directory."""
+        while room.late and room.drained is not None:
+            await room.drained.wait()
+        return bool(room.late)
 
     def _check(self, event: RoomEvent | None) -> None:
         if event is not None and event.generation == "":
@@ -111,10 +121,15 @@ class Publisher:
 
     async def publish_late(self, room: Room) -> None:
         """What was kept, in order. Raises Unavailable."""
-        while room.late:
-            event = room.late[0]
-            await self._services.presence.publish(
-                room.id, event.type, event.payload, to=event.to, id=event.id, again=True
-            )
-            if room.late and room.late[0] is event:
-                del room.late[0]
+        drained = room.drained = asyncio.Event()
+        try:
+            while room.late:
+                event = room.late[0]
+                await self._services.presence.publish(
+                    room.id, event.type, event.payload, to=event.to, id=event.id, again=True
+                )
+                if room.late and room.late[0] is event:
+                    del room.late[0]
+        finally:
+            room.drained = None
+            drained.set()

@@ -102,6 +102,7 @@ class Room:
         self.replay = Replay()
         self.replay.reset(view.seq)
         self.late: list[LateEvent] = []
+        self.drained: asyncio.Event | None = None  # while `late` is being published
         self.lock = asyncio.Lock()  # one recovery at a time
         self.untold = False  # announced again, and the other processes do not know of our people yet
         self.announcements: deque[Announcement] = deque(maxlen=32)

@@ -13,6 +13,7 @@ from conference.adapters.redis.presence import RedisPresence
 from conference.domain.errors import Unavailable
 from conference.ports.presence import RoomEvent
 from conference.protocol import control as c
+from conference.protocol.session import Limits
 from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
 from tests.support.signaling import QUICK, Process, World
 from tests.support.signaling_client import SignalingClient
@@ -41,8 +42,10 @@ class Unsteady(RedisPresence):
         self.hold = False
         self.held, self.go_on = asyncio.Event(), asyncio.Event()
         self.is_deaf = False
+        self.delay_s = 0.0
 
     async def _run(self, name: str, *arguments: Any, **options: Any) -> Any:
+        await asyncio.sleep(self.delay_s)
         if name in self.away:
             raise Unavailable("presence")
         answer = await getattr(RedisPresence, name)(self, *arguments, **options)
@@ -191,6 +194,33 @@ async def test_what_waited_for_the_directory_is_told_before_what_came_later(worl
     await b.expect("MessageReceived")
     flags = [m["payload"]["isMuted"] for m in b.messages if m["type"] == "StateChanged"]
     assert flags == [True, False]
+
+
+async def test_a_busy_room_gets_back_to_a_slow_directory_after_an_outage(world: World) -> None:
+    one, presence = await unsteady(world, "p", limits=Limits(messages_per_s=1e6, burst=1_000_000))
+    _, a = await world.enter(one)
+    room = one.worker.rooms.get(world.room)
+    assert room is not None
+
+    async def say(number: int) -> dict[str, Any]:
+        await a.send("SendMessage", {"text": str(number), "messageId": str(number)})
+        return await a.expect("MessageReceived", lambda p: p["messageId"] == str(number))
+
+    async def talk() -> None:
+        for number in range(10, 100_000):
+            await say(number)
+
+    presence.away = {"publish"}
+    for number in range(10):
+        assert "seq" not in await say(number)
+    presence.away, presence.delay_s = set(), 0.005
+    talking = asyncio.create_task(talk())
+    try:
+        await eventually(lambda: not room.late, within_s=3)
+    finally:
+        talking.cancel()
+        await asyncio.gather(talking, return_exceptions=True)
+    assert "seq" in await say(200_000)
 
 
 async def test_an_event_whose_answer_was_lost_is_in_the_stream_once(world: World) -> None:
