@@ -4,6 +4,7 @@ Nothing here touches a connection, except where a person has been taken over mea
 good in a directory that was not lost: then the clients resume and get a snapshot.
 """
 
+import asyncio
 import logging
 
 from conference.domain.errors import Unavailable
@@ -37,13 +38,18 @@ class Recovery:
         try:
             await self._services.presence.beat(self._services.process_id, ttl_s=15)
             await self.look_at(*self._rooms)
-            for room in self._rooms:
-                await self._tell_people(room)
-                await self._write_people(room)
-                await self._publisher.publish_late(room)
+            # All at once: a room that waits for its turn would go on without the directory meanwhile.
+            done = await asyncio.gather(*(self._bring_back(room) for room in self._rooms), return_exceptions=True)
+            for failure in filter(None, done):
+                raise failure
         except Unavailable:
             self._publisher.suspect = True
             raise
+
+    async def _bring_back(self, room: Room) -> None:
+        await self._tell_people(room)
+        await self._write_people(room)
+        await self._publisher.publish_late(room)
 
     async def look_at(self, *rooms: Room) -> bool:
         """Renews the rooms' life; announces those that were lost. True where one was. Raises Unavailable."""

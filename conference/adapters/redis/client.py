@@ -92,13 +92,24 @@ class RedisClient:
         self._observe = observe
         self._away_until = 0.0
         self._scripts: dict[str, AsyncScript] = {}
+        # First come, first served: redis-py's pool lets newcomers overtake who waits for a connection, and a command
+        # that is overtaken for two seconds would look like a server that is away.
+        self._turn = asyncio.Semaphore(MAX_CONNECTIONS - 4)  # the listener has connections of its own
 
     async def run(self, name: str, command: Callable[[], Awaitable[Any]]) -> Any:
         """The command's answer. Raises Unavailable."""
         loop = asyncio.get_running_loop()
-        started = loop.time()
-        if started < self._away_until:
-            raise Unavailable("presence", after_s=self._away_until - started)
+        asked = loop.time()
+        try:
+            async with self._turn:
+                return await self._command(command)
+        finally:
+            self._observe(name, loop.time() - asked)
+
+    async def _command(self, command: Callable[[], Awaitable[Any]]) -> Any:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._away_until:
+            raise Unavailable("presence", after_s=self._away_until - loop.time())
         try:
             return await command()
         except _AWAY as error:
@@ -109,8 +120,6 @@ class RedisClient:
             if isinstance(error.__cause__, _AWAY):
                 raise Unavailable("presence") from error
             raise
-        finally:
-            self._observe(name, loop.time() - started)
 
     async def script(self, name: str, keys: list[str], args: list[str | int]) -> Any:
         """Runs scripts/<name>.lua by its digest; a server that lost it is given it again."""
