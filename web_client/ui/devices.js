@@ -44,6 +44,9 @@ export class Devices extends Emitter {
   /** Why a device is not there: a slug of texts.js. @type {Record<InputKind, string | null>} */
   trouble = { microphone: null, camera: null };
   isMuted = false;
+  /** Counts openings and closings: what was closed while the browser still opened it is let go at once. */
+  #turns = { microphone: 0, camera: 0 };
+  #opening = { microphone: 0, camera: 0 };
   choice = storedChoice();
 
   constructor() {
@@ -66,26 +69,46 @@ export class Devices extends Emitter {
       this.emit('change');
       return;
     }
+    const turns = { microphone: this.#begin('microphone'), camera: this.#begin('camera') };
     try {
       const constraints = { audio: this.#constraints('microphone'), video: this.#constraints('camera') };
       const stream = await navigator.mediaDevices.getUserMedia(constraints);
-      this.#take('microphone', stream.getAudioTracks()[0]);
-      this.#take('camera', stream.getVideoTracks()[0]);
+      this.#take('microphone', stream.getAudioTracks()[0], turns.microphone);
+      this.#take('camera', stream.getVideoTracks()[0], turns.camera);
     } catch {
-      await Promise.all([this.open('microphone'), this.open('camera')]);
+      const kinds = /** @type {const} */ (['microphone', 'camera']);
+      await Promise.all(kinds.map((kind) => turns[kind] === this.#turns[kind] && this.open(kind)));
+    } finally {
+      this.#opening.microphone -= 1;
+      this.#opening.camera -= 1;
     }
+  }
+
+  /** @param {InputKind} kind @returns {number} */
+  #begin(kind) {
+    this.#opening[kind] += 1;
+    return (this.#turns[kind] += 1);
+  }
+
+  /** The browser is asked for it and has not answered. @param {InputKind} kind */
+  isOpening(kind) {
+    return this.#opening[kind] > 0;
   }
 
   /** Opens a device, the chosen one where it is there. @param {InputKind} kind @returns {Promise<MediaStreamTrack | null>} */
   async open(kind) {
+    const turn = this.#begin(kind);
     const constraints = kind === 'camera' ? { video: this.#constraints(kind) } : { audio: this.#constraints(kind) };
     try {
       const stream = await navigator.mediaDevices.getUserMedia(constraints);
-      this.#take(kind, stream.getTracks()[0]);
+      this.#take(kind, stream.getTracks()[0], turn);
     } catch (error) {
+      if (turn !== this.#turns[kind]) return null;
       const name = error instanceof Error ? error.name : '';
       this.trouble[kind] = navigator.mediaDevices ? `${kind}-${TROUBLES.get(name) ?? 'busy'}` : 'insecure-context';
       this.emit('change');
+    } finally {
+      this.#opening[kind] -= 1;
     }
     return this[kind];
   }
@@ -96,8 +119,12 @@ export class Devices extends Emitter {
     return { ...(kind === 'camera' ? CAMERA : MICROPHONE), ...deviceId };
   }
 
-  /** @param {InputKind} kind @param {MediaStreamTrack} track */
-  #take(kind, track) {
+  /** @param {InputKind} kind @param {MediaStreamTrack} track @param {number} turn */
+  #take(kind, track, turn) {
+    if (turn !== this.#turns[kind]) {
+      track.stop();
+      return;
+    }
     this[kind]?.stop();
     this[kind] = track;
     this.trouble[kind] = null;
@@ -117,6 +144,7 @@ export class Devices extends Emitter {
 
   /** @param {InputKind} kind */
   close(kind) {
+    this.#turns[kind] += 1;
     this[kind]?.stop();
     this[kind] = null;
     this.emit('change');

@@ -16,6 +16,8 @@ export class Session extends Emitter {
   share = null;
   /** @type {(() => void)[]} */
   #closers = [];
+  #wantsCamera = false;
+  #isChoosing = false;
 
   /** @param {Call} call @param {Devices} devices */
   constructor(call, devices) {
@@ -42,7 +44,7 @@ export class Session extends Emitter {
     if (!this.canPublish) return;
     if (!devices.microphone) {
       devices.isMuted = false;
-      if (!(await devices.open('microphone'))) return this.#trouble('microphone');
+      if (!(await devices.open('microphone')) && devices.trouble.microphone) return this.#trouble('microphone');
     } else {
       devices.mute(!call.own.isMuted);
     }
@@ -53,10 +55,11 @@ export class Session extends Emitter {
   async toggleCamera() {
     const { devices, call } = this;
     if (!this.canPublish) return;
-    if (call.own.isVideoOn) {
-      call.update({ isVideoOn: false });
-      devices.close('camera');
-    } else if (!(await devices.open('camera'))) {
+    this.#wantsCamera = devices.isOpening('camera') ? !this.#wantsCamera : !call.own.isVideoOn;
+    if (!this.#wantsCamera) {
+      if (call.own.isVideoOn) call.update({ isVideoOn: false });
+      devices.close('camera'); // also one that is still opening
+    } else if (!(await devices.open('camera')) && devices.trouble.camera) {
       return this.#trouble('camera');
     }
     this.emit('change');
@@ -96,12 +99,14 @@ export class Session extends Emitter {
   // --- share and hand -------------------------------------------------------------------------------------------------
   async toggleShare() {
     if (this.share) return this.stopShare();
-    if (!this.canPublish || !this.devices.canShare) return undefined;
-    try {
-      this.share = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { max: 15 } }, audio: true });
-    } catch {
-      return undefined; // the person chose nothing
+    if (!this.canPublish || !this.devices.canShare || this.#isChoosing) return undefined;
+    const share = await this.#chooseScreen();
+    if (!share) return undefined;
+    if (this.call.state === 'ended' || !this.canPublish) {
+      for (const track of share.getTracks()) track.stop(); // the call was over before the choice was made
+      return undefined;
     }
+    this.share = share;
     const [video] = this.share.getVideoTracks();
     const [audio] = this.share.getAudioTracks();
     video.addEventListener('ended', () => this.stopShare());
@@ -110,6 +115,18 @@ export class Session extends Emitter {
     this.call.update({ isSharing: true });
     this.emit('change');
     return undefined;
+  }
+
+  /** @returns {Promise<MediaStream | null>} null where the person chose nothing */
+  async #chooseScreen() {
+    this.#isChoosing = true;
+    try {
+      return await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { max: 15 } }, audio: true });
+    } catch {
+      return null;
+    } finally {
+      this.#isChoosing = false;
+    }
   }
 
   async stopShare() {
