@@ -11,7 +11,7 @@ import { confirm, notice, openDialog } from './notices.js';
 import { PeoplePanel } from './people.js';
 import { Session } from './session.js';
 import { Stage } from './stage.js';
-import { duration, reason } from './texts.js';
+import { duration, isKnown, reason } from './texts.js';
 
 /** @typedef {import('./app.js').App} App */
 /** @typedef {import('../protocol/call.js').Call} Call */
@@ -95,6 +95,7 @@ class CallScreen {
     };
     moreButton.addEventListener('click', () => openMore(!more.classList.contains('open')));
     more.addEventListener('click', () => openMore(false));
+    this.#closers.push(closesOutside(more, moreButton, () => openMore(false)));
     const main = ['microphone', 'camera', 'share', 'hand'].map(get);
     const bar = el(
       'div',
@@ -224,6 +225,7 @@ class CallScreen {
     this.element.classList.toggle('with-panel', next !== null);
     this.chat.show(next === 'chat');
     this.people.show(next === 'people');
+    if (next === 'chat') this.app.toasts.dismiss('chat');
     if (!next && this.#opener?.isConnected) this.#opener.focus();
     this.#update();
   }
@@ -295,7 +297,8 @@ class CallScreen {
 
   /** Errors of signaling that a person should know. @param {string} code @param {string} message */
   #failed(code, message) {
-    if (code === 'media' || code === 'invalid-message') {
+    // What has no words of its own is for programs: the call heals itself, and nobody could do anything about it.
+    if (!isKnown(code)) {
       console.warn('parley', code, message);
       return;
     }
@@ -385,6 +388,30 @@ class CallScreen {
     this.sound.close();
     this.session.close();
   }
+}
+
+/**
+ * Esc and a click elsewhere close a menu; Esc gives the focus back to its button. @param {HTMLElement} menu
+ * @param {HTMLElement} button @param {() => void} shut @returns {() => void} stops listening
+ */
+function closesOutside(menu, button, shut) {
+  const isOpen = () => button.getAttribute('aria-expanded') === 'true';
+  const pressed = (/** @type {Event} */ { target }) => {
+    const isInside = target instanceof Node && (menu.contains(target) || button.contains(target));
+    if (isOpen() && !isInside) shut();
+  };
+  const typed = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key !== 'Escape' || !isOpen() || document.querySelector('dialog[open]')) return;
+    event.stopPropagation(); // one Esc closes one thing
+    shut();
+    button.focus();
+  };
+  document.addEventListener('pointerdown', pressed);
+  document.addEventListener('keydown', typed, true);
+  return () => {
+    document.removeEventListener('pointerdown', pressed);
+    document.removeEventListener('keydown', typed, true);
+  };
 }
 
 /** What each received track has decoded so far. @param {Call} call */

@@ -12,6 +12,8 @@ import { topBar } from './top_bar.js';
 const RETRY_MS = 5000;
 /** A meeting without a planned time that nobody started is listed among the upcoming ones for a day. */
 const FRESH_MS = 86_400_000;
+/** The field has no seconds: the minute that runs is not over. */
+const SLACK_MS = 60_000;
 
 /** @param {App} app @param {{meetingId?: string}} where @returns {Screen} */
 export function signInScreen(app, { meetingId }) {
@@ -81,6 +83,10 @@ function joinForm(app) {
     problem,
   );
   form.noValidate = true;
+  input.addEventListener('input', () => {
+    problem.textContent = '';
+    input.removeAttribute('aria-invalid');
+  });
   form.addEventListener('submit', (event) => {
     event.preventDefault();
     const id = meetingIdOf(input.value);
@@ -108,11 +114,13 @@ function newMeeting(app, list) {
   });
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
-    button.disabled = options.button.disabled = true;
     problem.replaceChildren();
+    if (!options.check()) return;
+    button.disabled = options.button.disabled = true;
     try {
       const { id: hostId } = await app.me();
       const meeting = await app.api.createMeeting({ hostId, ...options.read() });
+      if (meeting.scheduledTime) options.reset(); // a second click would plan it twice
       if (meeting.scheduledTime) scheduled(app, meeting, list);
       else app.go(`/m/${meeting.id}`);
     } catch (error) {
@@ -130,6 +138,7 @@ function newMeeting(app, list) {
 
 function meetingOptions() {
   const time = el('input', { type: 'datetime-local', testid: 'option-time' });
+  const late = el('p', { class: 'field-error', role: 'alert' });
   const password = el('input', {
     type: 'text',
     testid: 'option-password',
@@ -149,6 +158,7 @@ function meetingOptions() {
     { class: 'options' },
     el('summary', { testid: 'new-meeting' }, 'With options'),
     field('Starts at', time, { hint: 'Leave empty to start now.' }),
+    late,
     field('Password', password, { hint: 'Leave empty for none.' }),
     el(
       'div',
@@ -159,6 +169,8 @@ function meetingOptions() {
     button,
   );
   time.addEventListener('input', () => {
+    late.textContent = '';
+    time.removeAttribute('aria-invalid');
     button.textContent = time.value ? 'Plan the meeting' : 'Create the meeting';
   });
   const read = () => ({
@@ -166,7 +178,20 @@ function meetingOptions() {
     ...(password.value ? { password: password.value } : {}),
     settings: { isRecordingEnabled: recording.input.checked, aiEnabled: ai.input.checked },
   });
-  return { element, button, read };
+  const check = () => {
+    const isOver = Boolean(time.value) && Date.parse(time.value) < Date.now() - SLACK_MS;
+    late.textContent = isOver ? 'This time is over. Choose a later one, or leave it empty to start now.' : '';
+    time.setAttribute('aria-invalid', String(isOver));
+    if (isOver) time.focus();
+    return !isOver;
+  };
+  const reset = () => {
+    for (const input of [time, password]) input.value = '';
+    for (const { input } of [recording, ai]) input.checked = false;
+    button.textContent = 'Create the meeting';
+    element.open = false;
+  };
+  return { element, button, read, check, reset };
 }
 
 /** @param {App} app @param {Meeting} meeting @param {MeetingList} list */
@@ -247,7 +272,7 @@ class MeetingList {
           'div',
           { class: 'empty' },
           icon('calendar'),
-          el('p', {}, 'No meetings yet. Start one, or plan one under Options.'),
+          el('p', {}, 'No meetings yet. Start one, or plan one with options.'),
         ),
       );
       return;

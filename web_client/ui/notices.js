@@ -29,7 +29,7 @@ export class Toasts {
 
   /** @param {string} text @param {{code?: string, iconName?: string, action?: {label: string, run: () => void}}} [options] */
   show(text, { code = 'info', iconName = 'info', action } = {}) {
-    for (const older of this.element.querySelectorAll(`[data-code="${code}"]`)) older.remove();
+    this.dismiss(code);
     const close = () => toast.remove();
     const toast = el(
       'div',
@@ -42,6 +42,11 @@ export class Toasts {
     this.element.append(toast);
     while (this.element.childElementCount > MOST) this.element.firstElementChild?.remove();
     this.#expire(toast, LEAST_MS + text.length * PER_CHARACTER_MS);
+  }
+
+  /** What it said is seen elsewhere now. @param {string} code */
+  dismiss(code) {
+    for (const toast of this.element.querySelectorAll(`[data-code="${code}"]`)) toast.remove();
   }
 
   clear() {

@@ -8,9 +8,8 @@ import { hue, initials } from './texts.js';
 /** @typedef {import('../protocol/room.js').Person} Person */
 /** @typedef {import('../protocol/messages.d.ts').Role} Role */
 
-/** @type {[Role, string][]} */
+/** The roles that a host can give; that of a host belongs to who made the meeting. @type {[Role, string][]} */
 const ROLES = [
-  ['host', 'Host'],
   ['attendee', 'Attendee'],
   ['viewer', 'Viewer'],
 ];
@@ -92,7 +91,8 @@ class Row {
     const isManaged = isModerator && !isSelf;
     this.tools.hidden = !isManaged;
     this.microphone.hidden = isManaged; // the mute button shows the same there
-    if (!isManaged) this.roleRow.hidden = true;
+    this.more.hidden = role === 'host';
+    if (!isManaged || role === 'host') this.roleRow.hidden = true;
     this.mute.disabled = isMuted;
     setIcon(this.mute, isMuted ? 'mic-off' : 'mic');
     if (document.activeElement !== this.role) this.role.value = role;
@@ -175,7 +175,9 @@ export class PeoplePanel {
       if (there !== row.element) this.list.insertBefore(row.element, there ?? null);
     }
     for (const userId of gone) {
-      this.#rows.get(userId)?.element.remove();
+      const row = this.#rows.get(userId)?.element;
+      if (row?.contains(document.activeElement)) this.title.focus(); // whoever was just removed by it
+      row?.remove();
       this.#rows.delete(userId);
     }
   }

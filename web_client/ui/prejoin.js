@@ -75,7 +75,17 @@ class Prejoin {
       code === 'network' && el('button', { type: 'button', class: 'primary', onclick: () => this.load() }, 'Try again');
     const actions = again ? [home, again] : [home];
     this.main.className = 'centred';
-    this.main.replaceChildren(el('h1', {}, reason(code).title), notice(code, { actions, tone: 'info' }));
+    const { title, text } = reason(code);
+    this.main.replaceChildren(
+      el(
+        'div',
+        { class: 'hero', testid: 'notice', dataset: { code } },
+        el('h1', { tabindex: -1 }, title),
+        el('p', {}, text),
+        el('div', { class: 'actions' }, ...actions),
+      ),
+    );
+    this.main.querySelector('h1')?.focus({ preventScroll: true }); // read out, and where the keyboard goes on
   }
 
   // --- drawing --------------------------------------------------------------------------------------------------------

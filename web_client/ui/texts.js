@@ -17,7 +17,7 @@ const REASONS = {
     title: 'No such meeting',
     text: 'There is no meeting with this code. Check the code or ask for a new link.',
   },
-  'consent-required': { title: 'Your choice is needed', text: 'Accept or decline each point below, then join.' },
+  'consent-required': { title: 'Your choice is needed', text: 'Accept or decline each point, then join.' },
   'consent-token-refused': { title: 'Your choice is needed', text: 'Your choice has expired. Please choose again.' },
   'room-full': { title: 'The meeting is full', text: 'All places are taken. Try again when somebody has left.' },
   'wrong-password': { title: 'Wrong password', text: 'The password is not right. Check it and try again.' },
@@ -27,7 +27,7 @@ const REASONS = {
   'not-started': { title: 'Not open yet', text: 'The meeting opens 15 minutes before it starts.' },
   'meeting-ended': { title: 'The meeting has ended', text: 'It is over for everybody.' },
   'room-ended': { title: 'The meeting has ended', text: 'The host has ended it for everybody.' },
-  'role-not-allowed': { title: 'Not permitted', text: 'Your role may not join this meeting. Ask its host.' },
+  'role-not-allowed': { title: 'Not permitted', text: 'The meeting does not allow this role. Ask its host.' },
   removed: { title: 'You were removed', text: 'The host has removed you from this meeting.' },
   duplicate: {
     title: 'Joined elsewhere',
@@ -60,6 +60,11 @@ const REASONS = {
   },
 };
 
+/** Whether there are words of its own for a reason. @param {string} code */
+export function isKnown(code) {
+  return code in REASONS;
+}
+
 const OTHER = { title: 'That did not work', text: 'Something went wrong. Try again in a moment.' };
 
 /**
@@ -86,17 +91,19 @@ export function hue(id) {
 
 const TIME = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
 const DAY = new Intl.DateTimeFormat(undefined, { weekday: 'short', day: 'numeric', month: 'short' });
+const DAY_AND_YEAR = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', year: 'numeric' });
 
 /** @param {string | Date} when @returns {string} */
 export function timeOf(when) {
   return TIME.format(new Date(when));
 }
 
-/** "Today, 14:00", "Tomorrow, 09:30" or "Tue 5 May, 10:00". @param {string | Date} when @param {Date} [now] @returns {string} */
+/** "Today, 14:00", "Tomorrow, 09:30", "Tue 5 May, 10:00" or, in another year, with it. @param {string | Date} when @param {Date} [now] @returns {string} */
 export function dateOf(when, now = new Date()) {
   const date = new Date(when);
   const days = Math.round((new Date(date).setHours(0, 0, 0, 0) - new Date(now).setHours(0, 0, 0, 0)) / 86_400_000);
-  const day = days === 0 ? 'Today' : days === 1 ? 'Tomorrow' : days === -1 ? 'Yesterday' : DAY.format(date);
+  const far = date.getFullYear() === now.getFullYear() ? DAY : DAY_AND_YEAR;
+  const day = days === 0 ? 'Today' : days === 1 ? 'Tomorrow' : days === -1 ? 'Yesterday' : far.format(date);
   return `${day}, ${timeOf(date)}`;
 }
 
