@@ -143,9 +143,9 @@ class _Transport:
 
     __slots__ = ("direction", "offered")
 
-    def __init__(self, direction: Direction) -> None:
+    def __init__(self, direction: Direction, offered: bool) -> None:
         self.direction = direction
-        self.offered = False
+        self.offered = offered
 
 
 class Session:
@@ -262,9 +262,10 @@ class Session:
         """The server ends the connection: removed, taken over, room ended, draining, too slow."""
         return self._close(code, reason)
 
-    def transports(self, ids: Iterable[tuple[str, Direction]]) -> None:
-        """The SFU session's transports, instead of former ones."""
-        self._transports = {id_: _Transport(direction) for id_, direction in ids}
+    def transports(self, ids: Iterable[tuple[str, Direction]], *, offered: bool = False) -> None:
+        """The SFU session's transports, instead of former ones. `offered` for those of a session that lives already:
+        a client that resumes may repeat its answer, which may have been lost with the socket."""
+        self._transports = {id_: _Transport(direction, offered) for id_, direction in ids}
 
     def offered(self, transport_id: str) -> None:
         """The SFU's offer on its transport goes to the client."""

@@ -64,12 +64,10 @@ class Media:
             self._tasks.spawn(self._open(member, attach=True))
             return
         # What was on its way when the connection broke may be lost; the client knows what it has had already.
-        self._tell_endpoints(member)
+        self._tell_endpoints(member, lives=True)
         for payload in (seat.answer, seat.offer):
             if payload is not None:
                 connection.tell(payload)
-        if seat.offer is not None:
-            connection.session.offered(seat.offer.transport_id)
 
     async def _open(self, member: Member, *, attach: bool = False) -> None:
         seat = member.media
@@ -139,7 +137,7 @@ class Media:
             if {e.transport_id for e in fresh} != {e.transport_id for e in seat.endpoints}:
                 seat.offer = seat.answer = None
             seat.endpoints, seat.attach, seat.told = fresh, True, False
-            self._tell_endpoints(member)
+            self._tell_endpoints(member, lives=attach)
         elif attach and link.up:
             self._forget_tracks(member)
             self._request(member, link, attach=False)
@@ -147,11 +145,13 @@ class Media:
             _log.warning("no media session", extra={"node": link.node_id, "code": getattr(reply, "code", "")})
             self._homeless(member)
 
-    def _tell_endpoints(self, member: Member) -> None:
+    def _tell_endpoints(self, member: Member, *, lives: bool) -> None:
+        """`lives`: the session was there before this connection."""
         connection = member.connection
         if connection is None:
             return
-        connection.session.transports((e.transport_id, e.direction) for e in member.media.endpoints)
+        endpoints = member.media.endpoints
+        connection.session.transports(((e.transport_id, e.direction) for e in endpoints), offered=lives)
         for endpoint in member.media.endpoints:
             connection.tell(endpoint)
 

@@ -187,6 +187,14 @@ def test_an_offer_on_an_unknown_transport_is_refused() -> None:
     assert only_error(sfu_session().receive(message("SendOffer", sdp("other")), 0.0)).code == "unknown-transport"
 
 
+def test_after_a_resume_an_answer_that_may_have_been_lost_is_repeated() -> None:
+    session = joined()
+    session.transports([("pub", "publish"), ("sub", "subscribe")], offered=True)
+    (effect,) = session.receive(message("SendAnswer", sdp("sub")), 0.0)
+    assert isinstance(effect, ToSfu)
+    assert only_error(sfu_session().receive(message("SendAnswer", sdp("sub")), 0.0)).code == "before-offer"
+
+
 def test_each_transport_has_one_side_that_offers() -> None:
     session = sfu_session()
     session.offered("sub")
