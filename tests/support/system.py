@@ -44,7 +44,7 @@ def running(data_dir: Path, environment: Mapping[str, str] | None = None) -> Ite
     """Starts the runner, waits until it says that Parley is ready, and stops it at the end (SIGINT, as Ctrl-C)."""
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "local.runner"],
+        [sys.executable, "-m", "local.runner", "--with-parent"],  # a killed test run leaves nothing behind
         cwd=ROOT,
         env={
             **os.environ,
