@@ -41,7 +41,6 @@ class Settings(BaseSettings):
         "redis://127.0.0.1:6379/0", repr=False, description="Redis 7.0 or later, or Valkey; rediss for TLS."
     )
     redis_cluster: bool = Field(False, description="The Redis server is a cluster (OSS cluster API).")
-    event_queue: Literal["embedded"] = Field("embedded", description="Where the outbox delivers domain events.")
     keys_dir: Path | None = Field(
         None, description="Folder of the token signing keys; default: keys in the data folder."
     )
