@@ -18,7 +18,7 @@ CONSENT_TIMEOUT_S: Final = 30.0  # RFC 7675 5.1
 # --- parts -----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class TrackCodec:
-    """How a track's packets look. Payload types are the publisher's; `name` is VP8, VP9, H264 or opus."""
+    """How a track's packets look. Payload types are the publisher's; `name` is VP8, VP9, H264, AV1 or opus."""
 
     name: str
     payload_type: int
@@ -36,16 +36,34 @@ class ExtensionIds:
     repaired_rid: int | None = None
     audio_level: int | None = None
     transport_cc: int | None = None
+    dependency_descriptor: int | None = None
+    orientation: int | None = None
+    abs_send_time: int | None = None
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class AddTransport:
-    """A new ICE-lite transport. `ice_ufrag` is unique in the node."""
+    """A new ICE-lite transport on a packet worker (modulo their number). `ice_ufrag` is unique in the node."""
 
     transport_id: str
     ice_ufrag: str
     ice_pwd: str = field(repr=False)
+    worker: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AddPlainTransport:
+    """A transport without ICE and DTLS: SRTP with keys of the control layer's, to and from one address that it
+    vouches for (a tap to a recorder or an AI worker, a pipe to another node). `IceChanged` tells `connected` with the
+    first authentic packet of the peer and `disconnected` after 3 s without one; each end sends RTCP every second."""
+
+    transport_id: str
+    address: tuple[str, int]
+    profile: SrtpProfile
+    receive_key: bytes = field(repr=False)
+    send_key: bytes = field(repr=False)
+    worker: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +104,8 @@ class SetKeys:
 class SetTrack:
     """A track that the transport's peer sends; the same track id again changes it and keeps its senders.
 
-    `ssrcs` are primary streams with their RTX (or None); `rids` are simulcast layers, lowest first.
+    `ssrcs` are primary streams with their RTX (or None); `rids` are simulcast layers, lowest first. With as many of the
+    one as of the other (a pipe) the SSRCs name the layers in that order. `is_screen` ranks it above cameras.
     """
 
     transport_id: str
@@ -96,6 +115,7 @@ class SetTrack:
     extensions: ExtensionIds
     ssrcs: tuple[tuple[int, int | None], ...] = ()
     rids: tuple[str, ...] = ()
+    is_screen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +163,40 @@ class PauseSender:
 
 @dataclass(frozen=True, slots=True)
 class SelectLayer:
-    """Pins a simulcast layer; None means the highest that is received."""
+    """Pins a simulcast layer and a highest temporal layer (a pipe, a test); None leaves the choice to the engine. A
+    `strict` pin forwards nothing while its layer is not received."""
 
     sender_id: str
     rid: str | None
+    temporal: int | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WantTrack:
+    """SetReceive of one video sender: the tile in device pixels (0: not known), whether it is on screen, pinned."""
+
+    sender_id: str
+    width: int
+    height: int
+    visible: bool
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RankTrack:
+    """Who spoke last: 0 for the video of the active speaker, then 1, 2, ...; the default is last of all."""
+
+    track_id: str
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetLastN:
+    """The most videos that a subscriber's transport receives, in the order of the allocation's rank; None: all."""
+
+    transport_id: str
+    count: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +216,7 @@ class DropPairs:
 
 Command = (
     AddTransport
+    | AddPlainTransport
     | RestartIce
     | RemoveTransport
     | SendDtls
@@ -177,6 +228,9 @@ Command = (
     | RemoveSender
     | PauseSender
     | SelectLayer
+    | WantTrack
+    | RankTrack
+    | SetLastN
     | CapBandwidth
     | DropPairs
 )
@@ -225,9 +279,91 @@ class LinkReport:
     sent_loss: float  # of what we send, by the peer's receiver reports
     round_trip_s: float | None
     is_active: bool  # media flowed at all
+    estimate_bps: int | None = None  # what the link towards the peer carries; None without its feedback
+    layers_missed: float = 0.0  # share of the wanted video layers that the estimate does not allow
 
 
-Event = IceChanged | DtlsReceived | FirstForwarded | AudioLevels | LinkReport
+PauseReason = Literal["none", "hidden", "last-n", "bandwidth"]
+
+
+@dataclass(frozen=True, slots=True)
+class SenderChanged:
+    """What a video sender forwards now: a layer, or nothing and why. `rid` is empty without simulcast; `spatial` counts
+    its layers (simulcast or SVC) from 0, `temporal` is the highest that is forwarded."""
+
+    sender_id: str
+    paused: PauseReason
+    rid: str
+    spatial: int
+    temporal: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayersWanted:
+    """Dynacast: which simulcast layers of a track somebody is to receive, by rid. Told when it changes; a layer that is
+    not wanted any more is told after some seconds."""
+
+    track_id: str
+    layers: tuple[tuple[str, bool], ...]
+
+
+Event = IceChanged | DtlsReceived | FirstForwarded | AudioLevels | LinkReport | SenderChanged | LayersWanted
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStats:
+    """One received stream: bitrate and packet rate of the last second, jitter in seconds, totals since its start."""
+
+    rid: str
+    bitrate_bps: int
+    packets_per_s: int
+    loss: float
+    jitter_s: float
+    packets: int
+    lost: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrackStats:
+    track_id: str
+    codec: str
+    senders: int
+    key_frame_requests: int
+    layers: tuple[LayerStats, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberStats:
+    """One transport that is sent to. `paused` counts videos that are held back, by reason."""
+
+    transport_id: str
+    estimate_bps: int | None
+    sent_bps: int
+    loss: float
+    round_trip_s: float | None
+    senders: int
+    retransmitted_packets: int
+    paused: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """One packet worker. `cpu_s` is its thread's CPU time, `queued` what waits in its pacers, in packets."""
+
+    worker: int
+    cpu_s: float
+    transports: int
+    queued: int
+    pipe_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSnapshot:
+    tracks: tuple[TrackStats, ...]
+    subscribers: tuple[SubscriberStats, ...]
+    workers: tuple[WorkerStats, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,10 +382,18 @@ class EngineStats:
 
 
 class ForwardingEngine(Protocol):
-    """One data plane on one UDP port. All methods are called from one thread."""
+    """One data plane: a UDP port (and where `has_tcp` an ICE/TCP port of the same number) for each packet worker. All
+    methods are called from one thread."""
+
+    name: str  # "native" or "reference"
+    has_tcp: bool
 
     async def start(self) -> tuple[str, int]:
-        """Binds; returns the address and UDP port. Raises OSError."""
+        """Binds; returns the address and the first worker's port. Raises OSError."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The port of each packet worker, once started."""
 
     async def stop(self) -> None:
         """Closes the socket and forgets everything."""
@@ -264,3 +408,6 @@ class ForwardingEngine(Protocol):
         """`callback` is called in the event loop when events wait after there were none."""
 
     def stats(self) -> EngineStats: ...
+
+    def snapshot(self) -> EngineSnapshot:
+        """What each track, subscriber and worker does now; costs a moment of every worker's time."""
