@@ -2,6 +2,8 @@
 //! and what was decided before.
 
 mod resume;
+#[cfg(test)]
+mod tests;
 
 use crate::time::Instant;
 use crate::units::DataRate;

@@ -39,7 +39,7 @@ impl Group {
         let apart = arrival.saturating_sub(self.last_arrival);
         let sent_apart = sent - self.last_sent;
         let is_burst = apart.saturating_sub(sent_apart) < 0
-            && apart <= GROUP
+            && (-MAX_BURST..=GROUP).contains(&apart)
             && arrival.saturating_sub(self.first_arrival) < MAX_BURST;
         sent_apart == 0 || is_burst || sent - self.first_sent <= GROUP
     }

@@ -4,7 +4,8 @@ use crate::time::Instant;
 use core::time::Duration;
 
 const FIRST_CAPACITY: usize = 256;
-const MAX_CAPACITY: usize = 4_096;
+/// The most packets that are remembered.
+pub(super) const MAX_CAPACITY: usize = 4_096;
 /// A peer that has not reported a packet for so long will not: its slot may be taken without growing.
 const REPORTED_WITHIN: Duration = Duration::from_secs(2);
 /// Numbers further behind than this cannot be told from numbers ahead (half of 16 bits).

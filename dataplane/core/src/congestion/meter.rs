@@ -19,7 +19,12 @@ pub(super) struct Meter {
 impl Meter {
     /// A meter over `window`, which is cut into 20 buckets.
     pub fn new(window: Duration) -> Self {
-        Self { length: (window.as_micros() as i64 / BUCKETS as i64).max(1), sums: [0; BUCKETS], newest: None, oldest: 0 }
+        Self {
+            length: (window.as_micros() as i64 / BUCKETS as i64).max(1),
+            sums: [0; BUCKETS],
+            newest: None,
+            oldest: 0,
+        }
     }
 
     /// Adds `amount` at a moment. What is older than the window is ignored; a clock that was set back empties the meter.

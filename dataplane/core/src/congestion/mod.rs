@@ -23,10 +23,11 @@ pub use probe::{Burst, Probe, ProbeResult};
 
 use crate::time::Instant;
 use crate::units::DataRate;
+use crate::wire::twcc;
 use aimd::{MAX_RATE, MIN_RATE, Observation, RateControl};
 use arrival::Groups;
 use core::time::Duration;
-use history::History;
+use history::{History, MAX_CAPACITY};
 use loss::Losses;
 use meter::Meter;
 use probe::Prober;
@@ -116,9 +117,13 @@ impl Congestion {
         }
     }
 
-    /// Takes the statuses of one transport-wide feedback, in its order: number, and when it arrived in microseconds on
-    /// the peer's clock. Numbers that were never sent are ignored.
-    pub(crate) fn on_statuses(&mut self, statuses: impl Iterator<Item = (u16, Option<i64>)>, now: Instant) {
+    /// Takes what the peer reports. Numbers that were never sent are ignored.
+    pub fn on_feedback(&mut self, feedback: &twcc::Feedback<'_>, now: Instant) {
+        self.on_statuses(feedback.statuses().take(MAX_CAPACITY), now);
+    }
+
+    /// Takes statuses in the order of sending: number, and when it arrived, in microseconds on the peer's clock.
+    fn on_statuses(&mut self, statuses: impl Iterator<Item = (u16, Option<i64>)>, now: Instant) {
         self.has_reports = true;
         self.reported_at = now;
         for (number, arrival) in statuses {

@@ -94,14 +94,14 @@ struct Cluster {
     probe: Probe,
     purpose: Purpose,
     ends: Instant,
-    sent: (u64, u64),     // packets, bytes
-    last_number: u64,     // of what was sent
-    reported: u64,        // the highest number
-    arrived: (u64, u64),  // packets, bytes
-    sending: (i64, i64),  // first and last of what arrived, microseconds
-    arrival: (i64, i64),  // first and last, microseconds
-    edges: (u64, u64),    // bytes of the packet sent last and of the one that arrived first
-    least_delay: i64,     // arrival minus sending
+    sent: (u64, u64),    // packets, bytes
+    last_number: u64,    // of what was sent
+    reported: u64,       // the highest number
+    arrived: (u64, u64), // packets, bytes
+    sending: (i64, i64), // first and last of what arrived, microseconds
+    arrival: (i64, i64), // first and last, microseconds
+    edges: (u64, u64),   // bytes of the packet sent last and of the one that arrived first
+    least_delay: i64,    // arrival minus sending
     is_delayed: bool,
 }
 
