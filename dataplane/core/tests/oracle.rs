@@ -199,3 +199,70 @@ fn what_the_reference_writes_as_feedback_reads_back_as_the_arrivals() {
         }
     }
 }
+
+/// Asserts that `ours` is what the reference writes under `name`.
+fn assert_written(name: &str, ours: &[u8]) {
+    let mut lines = include_str!("oracle/written.txt").lines().filter_map(|line| line.split_once(' '));
+    let (_, theirs) = lines.find(|(known, _)| *known == name).expect("the reference writes it");
+    assert_eq!(bare_hex(ours), theirs, "{name}");
+}
+
+#[test]
+fn stun_answers_are_written_as_the_reference_writes_them() {
+    let transaction = core::array::from_fn(|at| at as u8);
+    let request = stun::binding_request(transaction, "ours:theirs", "password", 1, false, 0);
+    let request = stun::parse(request.as_slice()).expect("a request of ours");
+    for (name, from) in [
+        ("success-ipv4", "192.0.2.9:4000"),
+        ("success-ipv6", "[2001:db8::9]:4000"),
+        ("success-mapped", "[::ffff:192.0.2.9]:4000"),
+    ] {
+        let from = from.parse().expect("an address");
+        assert_written(name, stun::binding_success(&request, from, "secret").as_slice());
+    }
+    assert_written("role-conflict", stun::role_conflict(&request, "secret").as_slice());
+}
+
+#[test]
+fn rtcp_is_written_as_the_reference_writes_it() {
+    let written = |name, write: &dyn Fn(&mut rtcp::Buffer) -> bool| {
+        let mut buffer = rtcp::Buffer::new();
+        assert!(write(&mut buffer), "{name} fits");
+        assert_written(name, buffer.as_slice());
+    };
+    let [first, second] = [
+        rtcp::ReportBlock { ssrc: 1, fraction_lost: 2, lost: -3, highest_sequence: 4, jitter: 5, last_sr: 6, delay: 7 },
+        rtcp::ReportBlock {
+            ssrc: 8,
+            fraction_lost: 255,
+            lost: 1 << 24,
+            highest_sequence: u32::MAX,
+            jitter: 10,
+            last_sr: 11,
+            delay: 12,
+        },
+    ];
+    written("sender-report", &|b| rtcp::write_sender_report(b, 1, 2 << 32 | 3, 4, 5, 6));
+    written("receiver-report", &|b| rtcp::write_receiver_report(b, 1, &[first, second]));
+    written("cname", &|b| rtcp::write_cname(b, 1, "someone"));
+    written("cname-long", &|b| rtcp::write_cname(b, 1, &"x".repeat(300)));
+    written("nack", &|b| rtcp::write_nack(b, 1, 2, &[65_530, 65_535, 3, 30, 47, 47]));
+    written("nack-none", &|b| rtcp::write_nack(b, 1, 2, &[]));
+    written("picture-loss", &|b| rtcp::write_picture_loss(b, 1, 2));
+}
+
+#[test]
+fn extension_blocks_are_written_as_the_reference_writes_them() {
+    let values: Vec<u8> = (0..17).collect();
+    let written = |name, two_byte, elements: &[(u8, &[u8])]| {
+        let mut buffer = [0xAA; 64];
+        let mut writer = rtp::ExtensionWriter::new(&mut buffer, two_byte);
+        for (id, value) in elements {
+            assert!(writer.push(*id, value).is_some());
+        }
+        let len = writer.finish();
+        assert_written(name, &buffer[..len]);
+    };
+    written("extensions-one-byte", false, &[(1, b"0"), (14, &values[..16])]);
+    written("extensions-two-byte", true, &[(1, b"0"), (15, b""), (200, &values)]);
+}

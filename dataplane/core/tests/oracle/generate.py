@@ -262,6 +262,33 @@ def feedback(rng: random.Random) -> list[str]:
     return lines
 
 
+# --- writers ---------------------------------------------------------------------------------------------------------
+def written() -> list[str]:
+    """What the reference writes for inputs that `oracle.rs` repeats."""
+    transaction = bytes(range(12))
+    request = stun.parse(stun.binding_request(transaction, "ours:theirs", "password"))
+    blocks = (
+        rtcp.ReportBlock(1, 2, -3, 4, 5, 6, 7),
+        rtcp.ReportBlock(8, 255, 1 << 24, 0xFFFFFFFF, 10, 11, 12),
+    )
+    found = {
+        "success-ipv4": stun.binding_success(request, "192.0.2.9", 4_000, "secret"),
+        "success-ipv6": stun.binding_success(request, "2001:db8::9", 4_000, "secret"),
+        "success-mapped": stun.binding_success(request, "::ffff:192.0.2.9", 4_000, "secret"),
+        "role-conflict": stun.role_conflict(request, "secret"),
+        "sender-report": rtcp.sender_report(rtcp.SenderReport(1, 2 << 32 | 3, 4, 5, 6)),
+        "receiver-report": rtcp.receiver_report(rtcp.ReceiverReport(1, blocks)),
+        "cname": rtcp.cname(1, "someone"),
+        "cname-long": rtcp.cname(1, "x" * 300),
+        "nack": rtcp.nack(1, 2, [65_530, 65_535, 3, 30, 47, 47]),
+        "nack-none": rtcp.nack(1, 2, []),
+        "picture-loss": rtcp.picture_loss(1, 2),
+        "extensions-one-byte": rtp.extension_block([(1, b"0"), (14, bytes(range(16)))]),
+        "extensions-two-byte": rtp.extension_block([(1, b"0"), (15, b""), (200, bytes(range(17)))]),
+    }
+    return [f"{name} {data.hex()}" for name, data in found.items()]
+
+
 def main() -> None:
     rng = random.Random(1)  # noqa: S311 - vectors, not secrets
     write("rtp.txt", verdicts(inputs(rng, rtp_packets(rng)), describe_rtp))
@@ -272,6 +299,7 @@ def main() -> None:
         lines = [f"{data.hex() or '-'} {describe_payload(codec, data)}" for data in payloads(rng, codec)]
         write(f"{codec.lower()}.txt", lines)
     write("feedback.txt", feedback(rng))
+    write("written.txt", written())
 
 
 if __name__ == "__main__":
