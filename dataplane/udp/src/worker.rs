@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,7 +73,7 @@ pub trait PacketEngine: Send + 'static {
     /// Everything at this moment.
     fn snapshot(&self) -> Snapshot;
     /// A TCP connection is closed and its number free.
-    fn tcp_closed(&mut self, connection: u32);
+    fn tcp_closed(&mut self, now: Instant, connection: u32);
 }
 
 /// The engine's clock: CLOCK_MONOTONIC in microseconds, and a shift that tests set.
@@ -175,6 +176,10 @@ impl Outlet for Sockets {
         batch.clear();
     }
 
+    fn peer_of(&self, connection: u32) -> Option<SocketAddr> {
+        self.tcp.peer_of(connection)
+    }
+
     fn piped(&mut self, pipe: u32, packet: &PipedPacket<'_>) {
         self.pipes.send(pipe, packet);
     }
@@ -264,7 +269,7 @@ impl<E: PacketEngine> Worker<E> {
         }
         self.sockets.tcp.sweep(now);
         while let Some(connection) = self.sockets.tcp.next_closed() {
-            self.engine.tcp_closed(connection);
+            self.engine.tcp_closed(now, connection);
         }
         self.flush();
         self.report(now);
