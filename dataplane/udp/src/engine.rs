@@ -12,26 +12,12 @@ impl PacketEngine for Engine {
         Self::receive(self, now, from, datagram, batch, outlet);
     }
 
-    fn receive_piped(
-        &mut self,
-        now: Instant,
-        pipe: u32,
-        packet: &PipedPacket<'_>,
-        batch: &mut Batch,
-        outlet: &mut dyn Outlet,
-    ) {
-        Self::receive_piped(self, now, pipe, packet, batch, outlet);
+    fn receive_piped(&mut self, now: Instant, pipe: u32, packet: &PipedPacket<'_>) {
+        Self::receive_piped(self, now, pipe, packet);
     }
 
-    fn receive_notice(
-        &mut self,
-        now: Instant,
-        pipe: u32,
-        notice: PipeNotice,
-        batch: &mut Batch,
-        outlet: &mut dyn Outlet,
-    ) {
-        Self::receive_notice(self, now, pipe, notice, batch, outlet);
+    fn pipe_notice(&mut self, now: Instant, pipe: u32, notice: PipeNotice) {
+        Self::pipe_notice(self, now, pipe, notice);
     }
 
     fn forward(&mut self, now: Instant, batch: &mut Batch, outlet: &mut dyn Outlet) {
@@ -58,11 +44,11 @@ impl PacketEngine for Engine {
         Self::stats(self)
     }
 
-    fn snapshot(&self) -> Snapshot {
-        Self::snapshot(self)
+    fn snapshot(&mut self, now: Instant) -> Snapshot {
+        Self::snapshot(self, now)
     }
 
-    fn tcp_closed(&mut self, connection: u32) {
+    fn connection_closed(&mut self, connection: u32) {
         Self::tcp_closed(self, connection);
     }
 }

@@ -40,23 +40,9 @@ pub trait PacketEngine: Send + 'static {
     /// Takes in one datagram.
     fn receive(&mut self, now: Instant, from: Path, datagram: &mut [u8], batch: &mut Batch, outlet: &mut dyn Outlet);
     /// Takes in a packet that another worker received.
-    fn receive_piped(
-        &mut self,
-        now: Instant,
-        pipe: u32,
-        packet: &PipedPacket<'_>,
-        batch: &mut Batch,
-        outlet: &mut dyn Outlet,
-    );
+    fn receive_piped(&mut self, now: Instant, pipe: u32, packet: &PipedPacket<'_>);
     /// Takes in a notice of a pipe's other end.
-    fn receive_notice(
-        &mut self,
-        now: Instant,
-        pipe: u32,
-        notice: PipeNotice,
-        batch: &mut Batch,
-        outlet: &mut dyn Outlet,
-    );
+    fn pipe_notice(&mut self, now: Instant, pipe: u32, notice: PipeNotice);
     /// Sends on what came.
     fn forward(&mut self, now: Instant, batch: &mut Batch, outlet: &mut dyn Outlet);
     /// Applies a command.
@@ -70,9 +56,9 @@ pub trait PacketEngine: Send + 'static {
     /// Totals.
     fn stats(&self) -> Stats;
     /// Everything at this moment.
-    fn snapshot(&self) -> Snapshot;
+    fn snapshot(&mut self, now: Instant) -> Snapshot;
     /// A TCP connection is closed and its number free.
-    fn tcp_closed(&mut self, connection: u32);
+    fn connection_closed(&mut self, connection: u32);
 }
 
 /// The engine's clock: CLOCK_MONOTONIC in microseconds, and a shift that tests set.
@@ -264,7 +250,7 @@ impl<E: PacketEngine> Worker<E> {
         }
         self.sockets.tcp.sweep(now);
         while let Some(connection) = self.sockets.tcp.next_closed() {
-            self.engine.tcp_closed(connection);
+            self.engine.connection_closed(connection);
         }
         self.flush();
         self.report(now);
@@ -356,10 +342,10 @@ impl<E: PacketEngine> Worker<E> {
 
     fn receive_piped(&mut self) {
         let now = self.clock.now();
-        let Self { engine, batch, sockets, arrivals, .. } = self;
-        let is_left = arrivals.receive(|arrival| match arrival {
-            Arrival::Packet(pipe, packet) => engine.receive_piped(now, pipe, &packet, batch, sockets),
-            Arrival::Notice(pipe, notice) => engine.receive_notice(now, pipe, notice, batch, sockets),
+        let engine = &mut self.engine;
+        let is_left = self.arrivals.receive(|arrival| match arrival {
+            Arrival::Packet(pipe, packet) => engine.receive_piped(now, pipe, &packet),
+            Arrival::Notice(pipe, notice) => engine.pipe_notice(now, pipe, notice),
         });
         self.is_behind |= is_left;
     }
@@ -374,7 +360,7 @@ impl<E: PacketEngine> Worker<E> {
                 }
                 Some(Message::Snapshot(reply)) => {
                     // who asked may have given up
-                    let _ = reply.try_send((self.index, self.engine.snapshot()));
+                    let _ = reply.try_send((self.index, self.engine.snapshot(now)));
                 }
             }
         }

@@ -38,6 +38,7 @@ pub struct StandIn {
     events: VecDeque<Event>,
     stats: Stats,
     pipe: Option<u32>,
+    notices: Vec<(u32, PipeNotice)>,
     next: Instant,
 }
 
@@ -64,12 +65,6 @@ fn run(to: Path, sizes: impl Iterator<Item = usize>, batch: &mut Batch, outlet: 
     }
 }
 
-fn packet_info() -> parley_core::payload::PacketInfo {
-    let mut info = parley_core::payload::PacketInfo::default();
-    info.temporal = 2;
-    info
-}
-
 fn piped(payload: &[u8]) -> PipedPacket<'_> {
     PipedPacket {
         place: 2,
@@ -80,7 +75,7 @@ fn piped(payload: &[u8]) -> PipedPacket<'_> {
         padding: 0,
         level: 0xFF,
         orientation: 1,
-        info: packet_info(),
+        info: parley_core::payload::PacketInfo { temporal: 2, ..Default::default() },
         descriptor: b"descriptor",
         payload,
     }
@@ -114,26 +109,21 @@ impl PacketEngine for StandIn {
         }
     }
 
-    fn receive_piped(
-        &mut self,
-        _: Instant,
-        pipe: u32,
-        packet: &PipedPacket<'_>,
-        _: &mut Batch,
-        outlet: &mut dyn Outlet,
-    ) {
+    fn receive_piped(&mut self, _: Instant, pipe: u32, packet: &PipedPacket<'_>) {
         let expected = piped(packet.payload);
         assert_eq!(format!("{packet:?}"), format!("{expected:?}"));
         self.events.push_back(event("piped", packet.payload));
-        outlet.notify(pipe, PipeNotice::KeyFrame { place: packet.place });
+        self.notices.push((pipe, PipeNotice::KeyFrame { place: packet.place }));
     }
 
-    fn receive_notice(&mut self, _: Instant, _: u32, notice: PipeNotice, _: &mut Batch, _: &mut dyn Outlet) {
+    fn pipe_notice(&mut self, _: Instant, _: u32, notice: PipeNotice) {
         self.events.push_back(event("notice", format!("{notice:?}").as_bytes()));
     }
 
-    fn forward(&mut self, _: Instant, _: &mut Batch, _: &mut dyn Outlet) {
-        self.stats.forwarded_packets += 1;
+    fn forward(&mut self, _: Instant, _: &mut Batch, outlet: &mut dyn Outlet) {
+        for (pipe, notice) in self.notices.drain(..) {
+            outlet.notify(pipe, notice);
+        }
     }
 
     fn apply(&mut self, _: Instant, command: Command, _: &mut Batch, _: &mut dyn Outlet) {
@@ -166,11 +156,11 @@ impl PacketEngine for StandIn {
         self.stats.clone()
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&mut self, _: Instant) -> Snapshot {
         Snapshot::default()
     }
 
-    fn tcp_closed(&mut self, connection: u32) {
+    fn connection_closed(&mut self, connection: u32) {
         self.events.push_back(event("closed", &connection.to_be_bytes()));
     }
 }
