@@ -97,3 +97,9 @@ impl EventFd {
         std::os::fd::AsFd::as_fd(&self.0)
     }
 }
+
+/// Switches UDP checksums off: the kernel then refuses runs, as it does for a route that cannot split them.
+#[cfg(test)]
+pub(crate) fn refuse_runs(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)
+}
