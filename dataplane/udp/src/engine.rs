@@ -12,12 +12,26 @@ impl PacketEngine for Engine {
         Self::receive(self, now, from, datagram, batch, outlet);
     }
 
-    fn receive_piped(&mut self, now: Instant, pipe: u32, packet: &PipedPacket<'_>) {
-        Self::receive_piped(self, now, pipe, packet);
+    fn receive_piped(
+        &mut self,
+        now: Instant,
+        pipe: u32,
+        packet: &PipedPacket<'_>,
+        batch: &mut Batch,
+        outlet: &mut dyn Outlet,
+    ) {
+        Self::receive_piped(self, now, pipe, packet, batch, outlet);
     }
 
-    fn pipe_notice(&mut self, now: Instant, pipe: u32, notice: PipeNotice) {
-        Self::pipe_notice(self, now, pipe, notice);
+    fn receive_notice(
+        &mut self,
+        now: Instant,
+        pipe: u32,
+        notice: PipeNotice,
+        batch: &mut Batch,
+        outlet: &mut dyn Outlet,
+    ) {
+        Self::receive_notice(self, now, pipe, notice, batch, outlet);
     }
 
     fn forward(&mut self, now: Instant, batch: &mut Batch, outlet: &mut dyn Outlet) {
@@ -44,11 +58,11 @@ impl PacketEngine for Engine {
         Self::stats(self)
     }
 
-    fn snapshot(&mut self, now: Instant) -> Snapshot {
-        Self::snapshot(self, now)
+    fn snapshot(&self) -> Snapshot {
+        Self::snapshot(self)
     }
 
-    fn connection_closed(&mut self, connection: u32) {
-        Self::tcp_closed(self, connection);
+    fn tcp_closed(&mut self, now: Instant, connection: u32) {
+        Self::tcp_closed(self, now, connection);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,9 +41,23 @@ pub trait PacketEngine: Send + 'static {
     /// Takes in one datagram.
     fn receive(&mut self, now: Instant, from: Path, datagram: &mut [u8], batch: &mut Batch, outlet: &mut dyn Outlet);
     /// Takes in a packet that another worker received.
-    fn receive_piped(&mut self, now: Instant, pipe: u32, packet: &PipedPacket<'_>);
+    fn receive_piped(
+        &mut self,
+        now: Instant,
+        pipe: u32,
+        packet: &PipedPacket<'_>,
+        batch: &mut Batch,
+        outlet: &mut dyn Outlet,
+    );
     /// Takes in a notice of a pipe's other end.
-    fn pipe_notice(&mut self, now: Instant, pipe: u32, notice: PipeNotice);
+    fn receive_notice(
+        &mut self,
+        now: Instant,
+        pipe: u32,
+        notice: PipeNotice,
+        batch: &mut Batch,
+        outlet: &mut dyn Outlet,
+    );
     /// Sends on what came.
     fn forward(&mut self, now: Instant, batch: &mut Batch, outlet: &mut dyn Outlet);
     /// Applies a command.
@@ -56,9 +71,9 @@ pub trait PacketEngine: Send + 'static {
     /// Totals.
     fn stats(&self) -> Stats;
     /// Everything at this moment.
-    fn snapshot(&mut self, now: Instant) -> Snapshot;
+    fn snapshot(&self) -> Snapshot;
     /// A TCP connection is closed and its number free.
-    fn connection_closed(&mut self, connection: u32);
+    fn tcp_closed(&mut self, now: Instant, connection: u32);
 }
 
 /// The engine's clock: CLOCK_MONOTONIC in microseconds, and a shift that tests set.
@@ -161,6 +176,10 @@ impl Outlet for Sockets {
         batch.clear();
     }
 
+    fn peer_of(&self, connection: u32) -> Option<SocketAddr> {
+        self.tcp.peer_of(connection)
+    }
+
     fn piped(&mut self, pipe: u32, packet: &PipedPacket<'_>) {
         self.pipes.send(pipe, packet);
     }
@@ -250,7 +269,7 @@ impl<E: PacketEngine> Worker<E> {
         }
         self.sockets.tcp.sweep(now);
         while let Some(connection) = self.sockets.tcp.next_closed() {
-            self.engine.connection_closed(connection);
+            self.engine.tcp_closed(now, connection);
         }
         self.flush();
         self.report(now);
@@ -342,10 +361,10 @@ impl<E: PacketEngine> Worker<E> {
 
     fn receive_piped(&mut self) {
         let now = self.clock.now();
-        let engine = &mut self.engine;
-        let is_left = self.arrivals.receive(|arrival| match arrival {
-            Arrival::Packet(pipe, packet) => engine.receive_piped(now, pipe, &packet),
-            Arrival::Notice(pipe, notice) => engine.pipe_notice(now, pipe, notice),
+        let Self { engine, batch, sockets, arrivals, .. } = self;
+        let is_left = arrivals.receive(|arrival| match arrival {
+            Arrival::Packet(pipe, packet) => engine.receive_piped(now, pipe, &packet, batch, sockets),
+            Arrival::Notice(pipe, notice) => engine.receive_notice(now, pipe, notice, batch, sockets),
         });
         self.is_behind |= is_left;
     }
@@ -360,7 +379,7 @@ impl<E: PacketEngine> Worker<E> {
                 }
                 Some(Message::Snapshot(reply)) => {
                     // who asked may have given up
-                    let _ = reply.try_send((self.index, self.engine.snapshot(now)));
+                    let _ = reply.try_send((self.index, self.engine.snapshot()));
                 }
             }
         }

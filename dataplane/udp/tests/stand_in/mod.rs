@@ -38,7 +38,6 @@ pub struct StandIn {
     events: VecDeque<Event>,
     stats: Stats,
     pipe: Option<u32>,
-    notices: Vec<(u32, PipeNotice)>,
     next: Instant,
 }
 
@@ -109,21 +108,26 @@ impl PacketEngine for StandIn {
         }
     }
 
-    fn receive_piped(&mut self, _: Instant, pipe: u32, packet: &PipedPacket<'_>) {
+    fn receive_piped(
+        &mut self,
+        _: Instant,
+        pipe: u32,
+        packet: &PipedPacket<'_>,
+        _: &mut Batch,
+        outlet: &mut dyn Outlet,
+    ) {
         let expected = piped(packet.payload);
         assert_eq!(format!("{packet:?}"), format!("{expected:?}"));
         self.events.push_back(event("piped", packet.payload));
-        self.notices.push((pipe, PipeNotice::KeyFrame { place: packet.place }));
+        outlet.notify(pipe, PipeNotice::KeyFrame { place: packet.place });
     }
 
-    fn pipe_notice(&mut self, _: Instant, _: u32, notice: PipeNotice) {
+    fn receive_notice(&mut self, _: Instant, _: u32, notice: PipeNotice, _: &mut Batch, _: &mut dyn Outlet) {
         self.events.push_back(event("notice", format!("{notice:?}").as_bytes()));
     }
 
-    fn forward(&mut self, _: Instant, _: &mut Batch, outlet: &mut dyn Outlet) {
-        for (pipe, notice) in self.notices.drain(..) {
-            outlet.notify(pipe, notice);
-        }
+    fn forward(&mut self, _: Instant, _: &mut Batch, _: &mut dyn Outlet) {
+        self.stats.forwarded_packets += 1;
     }
 
     fn apply(&mut self, _: Instant, command: Command, _: &mut Batch, _: &mut dyn Outlet) {
@@ -156,11 +160,11 @@ impl PacketEngine for StandIn {
         self.stats.clone()
     }
 
-    fn snapshot(&mut self, _: Instant) -> Snapshot {
+    fn snapshot(&self) -> Snapshot {
         Snapshot::default()
     }
 
-    fn connection_closed(&mut self, connection: u32) {
+    fn tcp_closed(&mut self, _: Instant, connection: u32) {
         self.events.push_back(event("closed", &connection.to_be_bytes()));
     }
 }
