@@ -24,6 +24,8 @@ pub struct UdpPort {
     socket: UdpSocket,
     sender: sys::Sender,
     policy: Policy,
+    /// What the kernel said last of datagrams that it dropped.
+    receive_drops: u32,
 }
 
 /// What is remembered between batches, apart from the block that is sent.
@@ -56,13 +58,20 @@ impl UdpPort {
         sys::set_buffers(socket.as_fd(), SOCKET_BUFFER)?;
         let sender = sys::Sender::new(socket.local_addr()?.is_ipv6());
         let policy = Policy { counters, plain: HashSet::default(), has_waited: false };
-        Ok(Self { socket, sender, policy })
+        Ok(Self { socket, sender, policy, receive_drops: 0 })
     }
 
     /// The socket.
     #[must_use]
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Counts the datagrams that found a full receive buffer since the last call.
+    pub fn count_receive_drops(&mut self) {
+        let drops = sys::receive_drops(self.socket.as_fd());
+        let new = drops.wrapping_sub(std::mem::replace(&mut self.receive_drops, drops));
+        self.policy.counters.add(Reason::ReceiveBufferFull, usize::try_from(new).unwrap_or(0));
     }
 
     /// Sends the UDP messages of a batch; `other` gets those to TCP connections. What the kernel does not take is

@@ -402,6 +402,7 @@ impl<E: PacketEngine> Worker<E> {
         self.shared.counters.add(Reason::EventQueueFull, dropped);
         if now >= self.next_publication {
             self.next_publication = now + PUBLISH;
+            self.sockets.udp.count_receive_drops();
             let cpu = Duration::from_micros(sys::thread_cpu_micros());
             let tcp_connections = self.sockets.tcp.len();
             *lock(&self.shared.published) = Published { stats: self.engine.stats(), cpu, tcp_connections };
