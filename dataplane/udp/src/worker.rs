@@ -398,7 +398,7 @@ impl<E: PacketEngine> Worker<E> {
 
     // --- what goes out ----------------------------------------------------------------------------------------------
     fn report(&mut self, now: Instant) {
-        let dropped = self.events.extend(std::iter::from_fn(|| self.engine.poll_event()));
+        let dropped = self.events.extend(self.index, std::iter::from_fn(|| self.engine.poll_event()));
         self.shared.counters.add(Reason::EventQueueFull, dropped);
         if now >= self.next_publication {
             self.next_publication = now + PUBLISH;

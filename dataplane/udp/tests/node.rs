@@ -265,3 +265,20 @@ fn the_pipe_of_a_failed_subscriber_is_closed() {
     std::thread::sleep(Duration::from_millis(50));
     assert!(node.poll_events(10).iter().all(|event| !format!("{event:?}").contains("piped")));
 }
+
+#[test]
+fn a_node_may_be_used_from_any_thread() {
+    let node = node(1);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    node.apply([(0, add_transport("a"))]);
+                    let _ = node.poll_events(10);
+                    let _ = node.stats();
+                }
+            });
+        }
+    });
+    eventually("all are applied", || node.stats().engine.transports == 800);
+}

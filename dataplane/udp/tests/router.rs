@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use parley_core::engine::Command;
 use parley_core::engine::command::{Credentials, SetSender, SetTrack, TrackCodec};
+use parley_core::engine::{Command, Event};
 use parley_core::payload::Codec;
 use parley_core::wire::rtp::ExtensionIds;
 use parley_udp::pipes::{MAX_PIPES, ends, pipe_id};
@@ -66,6 +66,10 @@ fn shape(orders: &Orders) -> Vec<String> {
         other => format!("{other:?}").split([' ', '(']).next().unwrap_or_default().to_owned(),
     };
     orders.iter().map(|(worker, command)| format!("{worker} {}", short(command))).collect()
+}
+
+fn layers(track: &str, low: bool, high: bool) -> Event {
+    Event::LayersWanted { track: id(track), layers: vec![(id("q"), low), (id("f"), high)] }
 }
 
 /// A router with transports a and b on worker 0, c and d on worker 1, and track t of a.
@@ -192,4 +196,30 @@ fn open_pipes_have_different_ids_and_tell_their_workers() {
     ids.dedup();
     assert_eq!(ids.len(), 50);
     assert_eq!(ends(pipe_id(63, 62, MAX_PIPES - 1)), (63, 62));
+}
+
+#[test]
+fn the_layers_that_workers_want_are_told_together() {
+    let mut router = router();
+    assert_eq!(
+        router.merge(0, layers("t", true, false)),
+        Some(layers("t", true, false)),
+        "one worker speaks for itself"
+    );
+    route(&mut router, sender("s", "c", "t"));
+    assert_eq!(router.take_events(), [layers("t", true, true)], "a worker that has said nothing wants everything");
+    assert_eq!(router.merge(1, layers("t", false, true)), None, "both together want both");
+    assert_eq!(router.merge(1, layers("t", true, false)), Some(layers("t", true, false)));
+    assert_eq!(router.merge(0, layers("t", false, false)), None, "the other still wants the low one");
+    route(&mut router, remove_sender("s"));
+    assert_eq!(router.take_events(), [layers("t", false, false)]);
+    assert_eq!(router.merge(0, layers("x", true, true)), None, "the track is gone");
+}
+
+#[test]
+fn levels_are_told_by_the_worker_of_the_track_alone() {
+    let mut router = router();
+    let levels = |tracks: &[&str]| Event::AudioLevels(tracks.iter().map(|track| (id(track), 30)).collect());
+    assert_eq!(router.merge(0, levels(&["t"])), Some(levels(&["t"])));
+    assert_eq!(router.merge(1, levels(&["t"])), None);
 }
