@@ -253,16 +253,10 @@ mod tests {
             put(&mut batch, len, 1, &mut a);
             put(&mut batch, 30, 2, &mut b);
         }
-        let shape: Vec<_> =
-            batch.messages().map(|m| (m.to, m.segments.map(<[u8]>::len).collect::<Vec<_>>())).collect();
+        let shape: Vec<_> = batch.messages().map(|m| (m.to, m.segments.map(<[u8]>::len).collect::<Vec<_>>())).collect();
         assert_eq!(
             shape,
-            [
-                (to(1), vec![100, 100, 40]),
-                (to(1), vec![100]),
-                (to(1), vec![101]),
-                (to(2), vec![30, 30, 30, 30, 30]),
-            ]
+            [(to(1), vec![100, 100, 40]), (to(1), vec![100]), (to(1), vec![101]), (to(2), vec![30, 30, 30, 30, 30]),]
         );
     }
 
