@@ -188,7 +188,6 @@ fn failure(error: &io::Error, datagrams: usize) -> Failure {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::time::Duration;
 

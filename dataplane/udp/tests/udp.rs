@@ -1,5 +1,4 @@
 //! Datagrams through a worker's UDP socket.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod stand_in;
 

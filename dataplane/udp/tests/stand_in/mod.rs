@@ -64,6 +64,10 @@ fn run(to: Path, sizes: impl Iterator<Item = usize>, batch: &mut Batch, outlet: 
     }
 }
 
+fn packet_info() -> parley_core::payload::PacketInfo {
+    parley_core::payload::PacketInfo { temporal: 2, ..Default::default() }
+}
+
 fn piped(payload: &[u8]) -> PipedPacket<'_> {
     PipedPacket {
         place: 2,
@@ -74,7 +78,7 @@ fn piped(payload: &[u8]) -> PipedPacket<'_> {
         padding: 0,
         level: 0xFF,
         orientation: 1,
-        info: parley_core::payload::PacketInfo { temporal: 2, ..Default::default() },
+        info: packet_info(),
         descriptor: b"descriptor",
         payload,
     }
@@ -164,7 +168,7 @@ impl PacketEngine for StandIn {
         Snapshot::default()
     }
 
-    fn tcp_closed(&mut self, _: Instant, connection: u32) {
+    fn tcp_closed(&mut self, _now: Instant, connection: u32) {
         self.events.push_back(event("closed", &connection.to_be_bytes()));
     }
 }
