@@ -67,6 +67,8 @@ pub(super) struct Observation {
     pub usage: Usage,
     /// What arrived lately.
     pub delivered: DataRate,
+    /// What arrived in the last moments: the link, if they were the first in which it was full.
+    pub peak: DataRate,
     /// The sender sent much less than it might have, and all of it arrived at the pace of its sending: what was delivered
     /// says nothing about the link.
     pub is_application_limited: bool,
@@ -143,15 +145,15 @@ impl RateControl {
         self.state = State::Hold;
         let back_off = self.round_trip.clamp(MIN_BACK_OFF, MAX_BACK_OFF);
         let is_too_soon = self.decreased_at.is_some_and(|at| now.since(at) < back_off);
-        let delivered = seen.delivered.bps() as f64;
+        let delivered = seen.delivered.max(seen.peak).bps() as f64;
         if is_too_soon && (seen.is_application_limited || delivered >= self.rate / 2.0) {
             return;
         }
-        let base = if seen.is_application_limited { self.rate } else { delivered.min(self.rate) };
+        let base = if seen.is_application_limited { self.rate } else { delivered };
         if !seen.is_application_limited {
             self.peak = Some(Peak::note(self.peak, delivered));
         }
-        self.set(DataRate::from_bps((base * DECREASE) as u64));
+        self.set(DataRate::from_bps((base * DECREASE).min(self.rate) as u64));
         self.decreased_at = Some(now);
     }
 
@@ -194,7 +196,13 @@ mod tests {
     }
 
     fn seen(usage: Usage, delivered: u64) -> Observation {
-        Observation { usage, delivered: kbps(delivered), is_application_limited: false, is_lossy: false }
+        Observation {
+            usage,
+            delivered: kbps(delivered),
+            peak: kbps(delivered),
+            is_application_limited: false,
+            is_lossy: false,
+        }
     }
 
     fn run(control: &mut RateControl, from_ms: u64, seconds: u64, seen: Observation) {

@@ -5,8 +5,10 @@ use crate::time::Instant;
 use crate::units::DataRate;
 use core::time::Duration;
 
-/// How long a discovery lasts. Its burst fills a queue for about as long.
+/// How long a discovery lasts, over the jitter that blurs it. Its burst fills a queue for about as long.
 const DISCOVERY: Duration = Duration::from_millis(15);
+const OVER_JITTER: u32 = 3;
+const MAX_DISCOVERY: Duration = Duration::from_millis(150);
 /// Fewer packets measure nothing: even a slow discovery has room for five of padding.
 const MIN_PACKETS: u64 = 4;
 const MIN_BYTES: u64 = 1_500;
@@ -25,6 +27,9 @@ const SATURATED_SHARE: f64 = 0.95;
 /// A discovery that found so much of its rate is followed by a larger one.
 const SUCCESS: f64 = 0.7;
 const INTERVAL: Duration = Duration::from_secs(5);
+/// After a discovery that measured nothing, a few times.
+const RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRIES: u8 = 3;
 /// The first two discoveries, in start rates.
 const FIRST: f64 = 3.0;
 const SECOND: f64 = 6.0;
@@ -183,6 +188,8 @@ pub(super) struct Prober {
     requested: Option<(DataRate, Purpose)>,
     result: Option<ProbeResult>,
     has_begun: bool,
+    failures: u8, // in a row
+    jitter: Duration,
     last_at: Instant,
 }
 
@@ -196,6 +203,8 @@ impl Prober {
             requested: None,
             result: None,
             has_begun: false,
+            failures: 0,
+            jitter: Duration::ZERO,
             last_at: now,
         }
     }
@@ -209,6 +218,10 @@ impl Prober {
     /// Looks again, at a rate that is believed to be back.
     pub fn queue(&mut self, rate: DataRate) {
         self.queued = Some(rate);
+    }
+
+    pub const fn set_jitter(&mut self, jitter: Duration) {
+        self.jitter = jitter;
     }
 
     pub fn take_result(&mut self) -> Option<ProbeResult> {
@@ -248,7 +261,8 @@ impl Prober {
             return None;
         };
         let is_first = !self.has_begun;
-        let is_due = is_idle && now.since(self.last_at) >= INTERVAL;
+        let interval = if (1..=MAX_RETRIES).contains(&self.failures) { RETRY } else { INTERVAL };
+        let is_due = is_idle && now.since(self.last_at) >= interval;
         let rate = match self.queued.take() {
             Some(queued) => queued,
             None if is_first => self.start.scaled(FIRST),
@@ -262,7 +276,8 @@ impl Prober {
 
     fn begin(&mut self, rate: DataRate, purpose: Purpose, now: Instant) -> Probe {
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-        let length = if purpose == Purpose::Hold { HOLD } else { DISCOVERY };
+        let discovery = DISCOVERY.saturating_add(self.jitter.saturating_mul(OVER_JITTER)).min(MAX_DISCOVERY);
+        let length = if purpose == Purpose::Hold { HOLD } else { discovery };
         let probe = Probe { id: self.next_id, rate, bytes: rate.bytes_in(length).max(MIN_BYTES) };
         let micros = u128::from(probe.bytes) * 8_000_000 / u128::from(rate.bps().max(1));
         let ends = now + Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
@@ -276,9 +291,11 @@ impl Prober {
         let cluster = self.active.filter(|cluster| cluster.is_over(now))?;
         self.active = None;
         let measured = cluster.measured();
+
         let is_success = measured > cluster.probe.rate.scaled(SUCCESS);
+        self.failures = if measured == DataRate::ZERO { self.failures.saturating_add(1) } else { 0 };
         match cluster.purpose {
-            Purpose::Discovery if is_success && wanted.is_some_and(|wanted| measured < wanted) => {
+            Purpose::Discovery if is_success && wanted.is_some_and(|wanted| cluster.probe.rate < wanted) => {
                 let is_first = cluster.probe.rate == self.start.scaled(FIRST);
                 self.queued = Some(if is_first { self.start.scaled(SECOND) } else { measured.scaled(FURTHER) });
             }
