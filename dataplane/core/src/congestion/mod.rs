@@ -45,7 +45,7 @@ const UNHINDERED: f64 = 0.9;
 const REORDERING: Duration = Duration::from_millis(150);
 /// The share of the estimate that is wanted over what is to be sent: room for the budget's own margin, the head-room of
 /// an up-switch and repairs.
-const MARGIN: f64 = 1.5;
+const MARGIN: f64 = 2.0;
 /// A peer that says nothing for so long, over two round trips, is not reached.
 const SILENCE: Duration = Duration::from_millis(500);
 const SILENCE_PACKETS: u64 = 5;
@@ -161,7 +161,7 @@ impl Congestion {
 
     fn step(&mut self, now: Instant) {
         let seen = Observation {
-            usage: self.usage(),
+            usage: self.usage(now),
             delivered: self.delivered.rate(),
             peak: self.delivered.recent_rate(),
             is_application_limited: self.is_idle(now) && !self.is_hindered(),
@@ -176,8 +176,8 @@ impl Congestion {
 
     fn conclude_probe(&mut self, now: Instant) {
         let measured = self.prober.conclude(self.sought(), now);
-        if let Some(measured) = measured.filter(|_| self.usage() != Usage::Over) {
-            self.control.raise(measured);
+        if let Some(measured) = measured.filter(|_| self.usage(now) != Usage::Over) {
+            self.control.probed(measured, now);
         }
     }
 
@@ -269,8 +269,8 @@ impl Congestion {
     /// A cluster that is to be sent now; [`Burst`] times its packets. Call it after `tick`, only where padding can be
     /// sent.
     pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
-        let is_calm = self.usage() == Usage::Normal && !self.losses.is_holding();
-        let is_idle = self.is_idle(now) && is_calm;
+        let is_calm = self.usage(now) == Usage::Normal && !self.losses.is_holding();
+        let is_idle = is_calm && (self.is_idle(now) || self.control.is_at_limit());
         self.prober.set_jitter(self.delay.jitter());
         self.prober.poll(self.control.rate(), self.sought(), is_idle, now)
     }
@@ -292,10 +292,10 @@ impl Congestion {
         self.prober.take_result()
     }
 
-    /// A trend is believed where packets wait.
-    fn usage(&self) -> Usage {
+    /// A trend is believed where packets wait, and not for a probe of ours.
+    fn usage(&self, now: Instant) -> Usage {
         match self.trendline.usage() {
-            Usage::Over if !self.delay.is_queue() => Usage::Normal,
+            Usage::Over if !self.delay.is_queue() || self.prober.is_disturbing(now) => Usage::Normal,
             usage => usage,
         }
     }

@@ -99,7 +99,7 @@ impl<S: Stack, F: Fn(usize) -> S> Trial<S, F> {
     }
 
     pub fn shares_with_a_greedy_flow(&self) {
-        let scenario = Scenario { greedy: Some((30, 90)), ..Scenario::new(150, Path::new(3_000)) };
+        let scenario = Scenario { greedy: Some((30, 90)), ..Scenario::new(150, Path::new(2_500)) };
         self.each_seed(scenario, |traces| {
             steady("before the greedy flow", &traces[0], 0, 30);
             let shared = figures("with the greedy flow", &traces[0], 30, 90);
