@@ -29,6 +29,11 @@ pub trait Outlet {
     /// Sends and clears a batch that is full.
     fn flush(&mut self, batch: &mut Batch);
 
+    /// The address of a TCP connection's peer.
+    fn peer_of(&self, _connection: u32) -> Option<SocketAddr> {
+        None
+    }
+
     /// Hands a packet of a track to another worker of this process. Never blocks; what does not fit is dropped there.
     fn piped(&mut self, _pipe: u32, _packet: &PipedPacket<'_>) {}
 
@@ -253,16 +258,10 @@ mod tests {
             put(&mut batch, len, 1, &mut a);
             put(&mut batch, 30, 2, &mut b);
         }
-        let shape: Vec<_> =
-            batch.messages().map(|m| (m.to, m.segments.map(<[u8]>::len).collect::<Vec<_>>())).collect();
+        let shape: Vec<_> = batch.messages().map(|m| (m.to, m.segments.map(<[u8]>::len).collect::<Vec<_>>())).collect();
         assert_eq!(
             shape,
-            [
-                (to(1), vec![100, 100, 40]),
-                (to(1), vec![100]),
-                (to(1), vec![101]),
-                (to(2), vec![30, 30, 30, 30, 30]),
-            ]
+            [(to(1), vec![100, 100, 40]), (to(1), vec![100]), (to(1), vec![101]), (to(2), vec![30, 30, 30, 30, 30]),]
         );
     }
 

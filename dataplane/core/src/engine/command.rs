@@ -120,6 +120,7 @@ impl Default for Want {
 }
 
 /// A command. Ids are the control layer's.
+#[expect(missing_docs, reason = "fields are ids, or what their type says")]
 #[derive(Clone, Debug)]
 pub enum Command {
     /// A new ICE-lite transport.

@@ -19,6 +19,7 @@ pub enum LinkState {
 }
 
 /// An event. Ids are those of the commands.
+#[expect(missing_docs, reason = "fields are ids, or what their type says")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A link came, is silent or is gone.

@@ -45,11 +45,18 @@ impl Engine {
     }
 
     fn note_report(&mut self, key: usize, ssrc: u32, report: Report, io: &mut Io<'_>) {
-        let Some(Inbound::Stream(stream)) = self.transports.get(key).and_then(|t| t.inbound.get(&ssrc)).copied() else { return };
+        let Some(Inbound::Stream(stream)) = self.transports.get(key).and_then(|t| t.inbound.get(&ssrc)).copied() else {
+            return;
+        };
         let Some(stream) = self.streams.get_mut(stream) else { return };
         stream.sr = Some(report);
         let place = stream.place;
-        let notice = PipeNotice::SenderReport { place, ntp: report.ntp, rtp_timestamp: report.rtp_timestamp, arrival: report.arrival };
+        let notice = PipeNotice::SenderReport {
+            place,
+            ntp: report.ntp,
+            rtp_timestamp: report.rtp_timestamp,
+            arrival: report.arrival,
+        };
         for &pipe in self.tracks.get(stream.track).map_or(&[][..], |track| &track.pipes) {
             io.outlet.notify(pipe, notice);
         }
@@ -58,7 +65,9 @@ impl Engine {
     fn reported(&mut self, key: usize, blocks: impl Iterator<Item = ReportBlock>, io: &Io<'_>) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         for block in blocks {
-            let Some(sender) = transport.senders.get(&block.ssrc).and_then(|&key| self.senders.get_mut(key)) else { continue };
+            let Some(sender) = transport.senders.get(&block.ssrc).and_then(|&key| self.senders.get_mut(key)) else {
+                continue;
+            };
             sender.reported(block.fraction_lost, block.last_sr, block.delay, io.now);
             if let Some(budget) = &mut transport.budget {
                 if let Some(round_trip) = sender.round_trip {
@@ -76,7 +85,9 @@ impl Engine {
         let mut lane = Lane { stats, events, pacing, asking, io };
         for sequence in numbers {
             let Some(planned) = sender.resend(sequence, lane.io.now) else { continue };
-            let Some(stored) = streams.get(planned.stream as usize).and_then(|s| s.store.get(planned.number)) else { continue };
+            let Some(stored) = streams.get(planned.stream as usize).and_then(|s| s.store.get(planned.number)) else {
+                continue;
+            };
             let (Some(rtx_ssrc), Some(payload_type)) = (sender.rtx_ssrc, sender.codec.rtx_payload_type) else { return };
             if !transport.repairs.spend(stored.2.len()) {
                 count(lane.stats, Dropped::RepairBudget);
@@ -85,11 +96,12 @@ impl Engine {
             let index = sender.next_rtx();
             let wide = if sender.head.has_wide() { transport.next_wide() } else { 0 };
             let envelope = repair_envelope(rtx_ssrc, payload_type, index, Some(planned.out), wide, lane.io.now);
-            let Some(len) = seal(transport, index, &mut lane, |room| write_packet(room, &sender.head, &envelope, &planned, stored))
+            let Some(len) =
+                seal(transport, index, &mut lane, |room| write_packet(room, &sender.head, &envelope, &planned, stored))
             else {
                 continue;
             };
-            note_sent(transport, wide, len, None, lane.io.now);
+            note_sent(transport, wide, len, lane.io.now);
             if let Some(budget) = &mut transport.budget {
                 budget.pacer.charge(len, lane.io.now);
             }

@@ -44,7 +44,9 @@ impl Engine {
 
     /// Packets of one track, in the order in which they came.
     fn forward_group(&mut self, group: &[Pending], io: &mut Io<'_>) {
-        let Some(track_key) = group.first().and_then(|p| self.streams.get(p.stream as usize)).map(|s| s.track) else { return };
+        let Some(track_key) = group.first().and_then(|p| self.streams.get(p.stream as usize)).map(|s| s.track) else {
+            return;
+        };
         let Some(track) = self.tracks.get(track_key).filter(|track| !track.is_muted) else { return };
         pipe_out(track, group, &self.streams, io);
         let mut lane = Lane {
@@ -125,7 +127,7 @@ fn forward_to(
         sender.is_ask_deferred &= !meta.info.begins_key_frame;
         let Some(planned) = planned else { continue };
         if must_wait(transport, sender, &planned, stored, lane.io.now) {
-            enqueue((key, sender), transport, &planned, stored, lane);
+            enqueue((key, sender), transport, &planned, lane);
         } else if transmit(sender, transport, &planned, stored, lane) && !sender.is_first_told {
             sender.is_first_told = true;
             lane.events.push_back(Event::FirstForwarded {
@@ -138,30 +140,24 @@ fn forward_to(
 }
 
 /// What a packet takes on the wire, about.
-fn size_of(planned: &Planned, (_, descriptor, payload): Stored<'_>) -> usize {
+pub(super) fn size_of(planned: &Planned, (_, descriptor, payload): Stored<'_>) -> usize {
     if planned.is_filler { 60 } else { payload.len() + descriptor.len() + 60 }
 }
 
 /// Video that would burst over what the link carries waits for its turn; audio never does.
 fn must_wait(transport: &mut Transport, sender: &Sender, planned: &Planned, stored: Stored<'_>, now: Instant) -> bool {
-    let Some(budget) = transport.budget.as_mut().filter(|budget| sender.is_video && budget.congestion.has_feedback()) else {
+    let Some(budget) = transport.budget.as_mut().filter(|budget| sender.is_video && budget.congestion.has_feedback())
+    else {
         return false;
     };
     !budget.queue.is_empty() || !budget.pacer.may_send(size_of(planned, stored), now)
 }
 
-fn enqueue(
-    (key, sender): (usize, &mut Sender),
-    transport: &mut Transport,
-    planned: &Planned,
-    stored: Stored<'_>,
-    lane: &mut Lane<'_, '_>,
-) {
+fn enqueue((key, sender): (usize, &mut Sender), transport: &mut Transport, planned: &Planned, lane: &mut Lane<'_, '_>) {
     let Some(budget) = &mut transport.budget else { return };
     if budget.queue.len() >= MAX_QUEUE {
         // What waited longest is the least use by now; the picture is broken either way.
         budget.queue.clear();
-        budget.queued_bytes = 0;
         sender.interrupt();
         if let Some(stream) = sender.current {
             lane.asking.push(stream);
@@ -174,7 +170,6 @@ fn enqueue(
     }
     if let Ok(key) = u32::try_from(key) {
         budget.queue.push_back((key, planned.out));
-        budget.queued_bytes += size_of(planned, stored);
     }
 }
 
@@ -190,10 +185,11 @@ pub(super) fn transmit(
     let wide = if sender.head.has_wide() { transport.next_wide() } else { 0 };
     let envelope = Envelope::media(planned, sender.ssrc, &sender.codec, wide, now);
     let index = planned.out - OUT_ORIGIN;
-    let Some(len) = seal(transport, index, lane, |room| write_packet(room, &sender.head, &envelope, planned, stored)) else {
+    let Some(len) = seal(transport, index, lane, |room| write_packet(room, &sender.head, &envelope, planned, stored))
+    else {
         return false;
     };
-    note_sent(transport, wide, len, None, now);
+    note_sent(transport, wide, len, now);
     if sender.is_video {
         transport.sent.open.video += len as u64;
     } else {
@@ -207,8 +203,14 @@ pub(super) fn transmit(
 }
 
 /// Tells the congestion control of a packet with a transport-wide number.
-pub(super) fn note_sent(transport: &mut Transport, wide: u64, len: usize, probe: Option<u32>, now: Instant) {
-    if wide > 0 && let Some(budget) = &mut transport.budget {
+pub(super) fn note_sent(transport: &mut Transport, wide: u64, len: usize, now: Instant) {
+    if wide > 0
+        && let Some(budget) = &mut transport.budget
+    {
+        let probe = budget.burst.as_mut().map(|burst| {
+            burst.on_sent(len);
+            burst.probe.id
+        });
         budget.congestion.on_sent(wide, len, now, probe);
     }
 }

@@ -77,7 +77,13 @@ impl IceAgent {
     }
 
     /// The answer to a check, `None` where it must be ignored. A good check validates its address.
-    pub(crate) fn answer(&mut self, request: &Message<'_>, from: Path, seen_as: SocketAddr, now: Instant) -> Option<Reply> {
+    pub(crate) fn answer(
+        &mut self,
+        request: &Message<'_>,
+        from: Path,
+        seen_as: SocketAddr,
+        now: Instant,
+    ) -> Option<Reply> {
         let ufrag = request.username.split(':').next().unwrap_or_default();
         let at = self.credentials.iter().position(|known| &*known.ufrag == ufrag)?;
         let pwd = Arc::clone(&self.credentials.get(at)?.pwd);

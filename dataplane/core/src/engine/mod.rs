@@ -16,9 +16,9 @@ mod ice;
 mod indexes;
 mod losses;
 mod numbering;
+mod pacing;
 pub mod pipe;
 mod piped;
-mod probing;
 mod rates;
 mod receive;
 mod rewrite;
@@ -42,7 +42,6 @@ use crate::wire::rtcp;
 pub use batch::{Batch, Message, Outlet, Path};
 pub use command::Command;
 pub use event::{Dropped, Event, Stats};
-pub use snapshot::describe;
 
 use sender::Sender;
 use stream::Stream;
@@ -64,7 +63,6 @@ pub struct Config {
 pub(crate) struct Random(u64);
 
 impl Random {
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half is wanted")]
     pub(crate) fn next(&mut self) -> u32 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -90,7 +88,9 @@ struct Indexes {
     senders: FxHashMap<Arc<str>, usize>,
     by_ufrag: FxHashMap<Arc<str>, usize>,
     by_path: FxHashMap<Path, usize>,
-    by_pipe: FxHashMap<u32, usize>,
+    /// Tracks by the pipe that brings them, and by the pipes that take them elsewhere.
+    pipes_in: FxHashMap<u32, usize>,
+    pipes_out: FxHashMap<u32, usize>,
 }
 
 /// One packet worker's state.
@@ -163,7 +163,12 @@ impl Engine {
             transports: self.transports.len(),
             tracks: self.tracks.len(),
             senders: self.senders.len(),
-            queued: self.pacing.iter().filter_map(|&key| self.transports.get(key)?.budget.as_ref()).map(|b| b.queue.len()).sum(),
+            queued: self
+                .pacing
+                .iter()
+                .filter_map(|&key| self.transports.get(key)?.budget.as_ref())
+                .map(|b| b.queue.len())
+                .sum(),
             ..self.stats.clone()
         }
     }

@@ -41,7 +41,13 @@ pub(crate) struct Numbering {
 impl Numbering {
     /// The first outgoing number will be `first`.
     pub(crate) fn new(first: u64) -> Self {
-        Self { segments: [Segment::default(); MAX_SEGMENTS], newest: 0, count: 0, highest_in: 0, highest_out: first - 1 }
+        Self {
+            segments: [Segment::default(); MAX_SEGMENTS],
+            newest: 0,
+            count: 0,
+            highest_in: 0,
+            highest_out: first - 1,
+        }
     }
 
     pub(crate) fn highest(&self) -> u64 {

@@ -44,7 +44,8 @@ const fn slot(bucket: u64) -> usize {
 impl RateMeter {
     pub(crate) fn add(&mut self, spatial: u8, temporal: u8, bytes: usize, now: Instant) {
         self.roll(now);
-        let cell = usize::from(spatial).min(MAX_SPATIAL - 1) * MAX_TEMPORAL + usize::from(temporal).min(MAX_TEMPORAL - 1);
+        let cell =
+            usize::from(spatial).min(MAX_SPATIAL - 1) * MAX_TEMPORAL + usize::from(temporal).min(MAX_TEMPORAL - 1);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let at = slot(self.current);
         if let Some(value) = self.buckets.get_mut(at).and_then(|bucket| bucket.get_mut(cell)) {

@@ -18,6 +18,9 @@ use crate::time::Instant;
 use crate::wire::rtp::{self, MAX_DATAGRAM, RtpHeader};
 use crate::wire::stun;
 
+/// Told to a peer whose address the socket layer does not know any more.
+const UNKNOWN: SocketAddr = SocketAddr::new(core::net::IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED), 0);
+
 /// The values of a packet's extensions that the engine reads; empty for those that are not there.
 #[derive(Clone, Copy, Debug, Default)]
 struct Values<'a> {
@@ -33,7 +36,14 @@ struct Values<'a> {
 impl Engine {
     /// Takes one datagram in. What must be sent at once (an answer to a check) goes into the batch; `from` is where it
     /// came from. The datagram is decrypted in place.
-    pub fn receive(&mut self, now: Instant, from: Path, datagram: &mut [u8], batch: &mut Batch, outlet: &mut dyn Outlet) {
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        from: Path,
+        datagram: &mut [u8],
+        batch: &mut Batch,
+        outlet: &mut dyn Outlet,
+    ) {
         let Some(&first) = datagram.first().filter(|_| datagram.len() <= MAX_DATAGRAM) else {
             self.dropped(Dropped::Oversize);
             return;
@@ -75,7 +85,7 @@ impl Engine {
         };
         let seen_as = match from {
             Path::Udp(address) => address,
-            Path::Tcp(_) => SocketAddr::from(([0, 0, 0, 0], 0)), // the socket layer knows; clients do not need it
+            Path::Tcp(connection) => io.outlet.peer_of(connection).unwrap_or(UNKNOWN),
         };
         let Some(transport) = self.transports.get_mut(key) else { return };
         let Some(answer) = transport.ice.answer(&request, from, seen_as, io.now) else {
@@ -110,7 +120,8 @@ impl Engine {
         };
         let is_rtcp = datagram.get(1).is_some_and(|kind| (192..=223).contains(kind)); // RFC 5761 4
         let size = datagram.len();
-        let opened = if is_rtcp { opener.open_rtcp(datagram) } else { opener.open_rtp(datagram).map(|opened| opened.len) };
+        let opened =
+            if is_rtcp { opener.open_rtcp(datagram) } else { opener.open_rtp(datagram).map(|opened| opened.len) };
         let len = match opened {
             Ok(len) => len,
             Err(error) => {
@@ -166,12 +177,25 @@ impl Engine {
     fn repaired(&self, track: usize, place: u8, primary: Option<u32>) -> Option<usize> {
         let track = self.tracks.get(track)?;
         match primary {
-            Some(ssrc) => track.streams.iter().flatten().copied().find(|&key| self.streams.get(key).is_some_and(|s| s.ssrc == ssrc)),
+            Some(ssrc) => track
+                .streams
+                .iter()
+                .flatten()
+                .copied()
+                .find(|&key| self.streams.get(key).is_some_and(|s| s.ssrc == ssrc)),
             None => track.streams.get(usize::from(place)).copied().flatten(),
         }
     }
 
-    fn receive_packet(&mut self, from: usize, key: usize, header: &RtpHeader, values: &Values<'_>, payload: &[u8], now: Instant) {
+    fn receive_packet(
+        &mut self,
+        from: usize,
+        key: usize,
+        header: &RtpHeader,
+        values: &Values<'_>,
+        payload: &[u8],
+        now: Instant,
+    ) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let Some(track) = self.tracks.get_mut(stream.track) else { return };
         if header.payload_type != track.codec.payload_type {
@@ -205,7 +229,15 @@ impl Engine {
     }
 
     /// Puts a packet into its stream's store and on the list of what is to be forwarded.
-    pub(super) fn store(&mut self, key: usize, track_key: usize, meta: Meta, descriptor: &[u8], payload: &[u8], now: Instant) {
+    pub(super) fn store(
+        &mut self,
+        key: usize,
+        track_key: usize,
+        meta: Meta,
+        descriptor: &[u8],
+        payload: &[u8],
+        now: Instant,
+    ) {
         let (Some(stream), Some(track)) = (self.streams.get_mut(key), self.tracks.get(track_key)) else { return };
         stream.rates.add(meta.info.spatial, meta.info.temporal, payload.len() + 40, now);
         if let Some(size) = meta.info.size {

@@ -98,7 +98,11 @@ impl Head {
         let has_more = (meta.orientation != ABSENT && self.ids.orientation.is_some())
             || (!descriptor.is_empty() && self.ids.dependency_descriptor.is_some());
         let room = out.get_mut(FIXED..)?;
-        let len = if has_more { self.write_all(room, envelope, meta, descriptor)? } else { self.patch(room, envelope, meta)? };
+        let len = if has_more {
+            self.write_all(room, envelope, meta, descriptor)?
+        } else {
+            self.patch(room, envelope, meta)?
+        };
         Some(FIXED + len)
     }
 
@@ -107,7 +111,9 @@ impl Head {
         room.get_mut(..len)?.copy_from_slice(self.template.get(..len)?);
         let mut put = |at: u8, value: &[u8]| {
             let at = usize::from(at);
-            if at > 0 && let Some(target) = room.get_mut(at..at + value.len()) {
+            if at > 0
+                && let Some(target) = room.get_mut(at..at + value.len())
+            {
                 target.copy_from_slice(value);
             }
         };
@@ -126,10 +132,11 @@ impl Head {
     fn write_all(&self, room: &mut [u8], envelope: &Envelope, meta: &Meta, descriptor: &[u8]) -> Option<usize> {
         let ids = &self.ids;
         let descriptor = ids.dependency_descriptor.map(|_| descriptor).unwrap_or_default();
-        let largest = [ids.transport_cc, ids.audio_level, ids.mid, ids.abs_send_time, ids.orientation, ids.dependency_descriptor]
-            .into_iter()
-            .flatten()
-            .max()?;
+        let largest =
+            [ids.transport_cc, ids.audio_level, ids.mid, ids.abs_send_time, ids.orientation, ids.dependency_descriptor]
+                .into_iter()
+                .flatten()
+                .max()?;
         let mut writer = ExtensionWriter::new(room, descriptor.len() > 16 || largest > 14);
         if let Some(id) = ids.transport_cc {
             writer.push(id, &envelope.wide.to_be_bytes())?;
@@ -160,7 +167,13 @@ fn send_time(now: Instant) -> [u8; 3] {
     [bytes[13], bytes[14], bytes[15]]
 }
 
-fn write_fixed(out: &mut [u8], envelope: &Envelope, planned: &Planned, has_extensions: bool, has_padding: bool) -> Option<()> {
+fn write_fixed(
+    out: &mut [u8],
+    envelope: &Envelope,
+    planned: &Planned,
+    has_extensions: bool,
+    has_padding: bool,
+) -> Option<()> {
     let fixed = out.first_chunk_mut::<FIXED>()?;
     fixed[0] = 0x80 | if has_extensions { 0x10 } else { 0 } | if has_padding { 0x20 } else { 0 };
     fixed[1] = envelope.payload_type | if planned.marker { 0x80 } else { 0 };

@@ -29,6 +29,9 @@ const MAX_ASK_INTERVAL: Duration = Duration::from_secs(4);
 const SR_INTERVAL: Duration = Duration::from_secs(1);
 const REPORTS: usize = 8;
 
+/// The key of a stream that is gone.
+pub(crate) const GONE: usize = usize::MAX;
+
 /// A packet that has its outgoing number.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Planned {
@@ -42,7 +45,7 @@ pub(crate) struct Planned {
     pub(crate) marker: bool,
     /// Stands for a packet that is not forwarded: padding only.
     pub(crate) is_filler: bool,
-    sent_at: u32, // milliseconds, for resends
+    pub(crate) sent_at: u32, // milliseconds, for resends
 }
 
 /// What to do with a packet of the track.
@@ -312,6 +315,15 @@ impl Sender {
     pub(crate) fn planned(&self, out: u64) -> Option<Planned> {
         #[expect(clippy::cast_possible_truncation, reason = "below HISTORY")]
         self.history.get((out % HISTORY as u64) as usize).copied().filter(|planned| planned.out == out)
+    }
+
+    /// A stream is gone, and its key will be another's.
+    pub(crate) fn forget_stream(&mut self, key: usize) {
+        self.current = self.current.map(|known| if known == key { GONE } else { known });
+        self.target = self.target.filter(|&known| known != key);
+        for planned in self.history.iter_mut().filter(|planned| planned.stream as usize == key) {
+            *planned = Planned::default();
+        }
     }
 
     // --- switching --------------------------------------------------------------------------------------------------

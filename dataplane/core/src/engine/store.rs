@@ -28,7 +28,7 @@ pub(crate) struct Meta {
     pub(crate) level: u8,
     pub(crate) orientation: u8,
     pub(crate) info: PacketInfo,
-    at: u64,
+    pub(crate) at: u64,
 }
 
 /// A ring of packets by their unrolled number.
@@ -51,7 +51,8 @@ impl PacketStore {
     /// Takes a packet in. One that is larger than a datagram is not taken.
     pub(crate) fn insert(&mut self, mut meta: Meta, descriptor: &[u8], payload: &[u8]) {
         let len = descriptor.len() + payload.len();
-        let (Ok(payload_len), Ok(descriptor_len)) = (u16::try_from(payload.len()), u8::try_from(descriptor.len())) else {
+        let (Ok(payload_len), Ok(descriptor_len)) = (u16::try_from(payload.len()), u8::try_from(descriptor.len()))
+        else {
             return;
         };
         let size = self.bytes.len() as u64;

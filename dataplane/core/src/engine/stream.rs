@@ -116,7 +116,6 @@ impl Stream {
         Some(number)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "below HISTORY")]
     fn bit(number: u64) -> (usize, u64) {
         let at = number % HISTORY;
         ((at / 64) as usize, 1 << (at % 64))
@@ -175,7 +174,12 @@ impl Stream {
     }
 
     /// The report block since the last one. Sets `fraction_lost`.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "fields of the wire")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "fields of the wire"
+    )]
     pub(crate) fn report(&mut self, now: Instant) -> ReportBlock {
         let expected = self.expected();
         let interval = expected.saturating_sub(self.expected_before);

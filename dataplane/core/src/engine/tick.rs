@@ -27,12 +27,20 @@ const MAX_BLOCKS: usize = 31;
 /// When what is due.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
+    now: Instant,
     next: Instant,
     pub(super) pacing: Option<Instant>,
     feedback: Instant,
     levels: Instant,
     reports: [Instant; SHARES],
     share: usize,
+}
+
+impl Schedule {
+    /// The moment of the last tick.
+    pub(super) const fn now(&self) -> Instant {
+        self.now
+    }
 }
 
 impl Engine {
@@ -45,6 +53,7 @@ impl Engine {
         if now < self.schedule.next {
             return;
         }
+        self.schedule.now = now;
         self.schedule.next = now + TICK;
         self.request_repairs(&mut io);
         if now >= self.schedule.feedback {
@@ -81,7 +90,9 @@ impl Engine {
                 stream.key_frames.request(io.now, false);
                 self.note_asking(Some(key));
             }
-            if let (false, Some(Origin::Transport(transport))) = (self.numbers.is_empty(), self.tracks.get(track).map(|t| t.origin)) {
+            if let (false, Some(Origin::Transport(transport))) =
+                (self.numbers.is_empty(), self.tracks.get(track).map(|t| t.origin))
+            {
                 self.buffer.clear();
                 rtcp::write_nack(&mut self.buffer, self.ssrc, ssrc, &self.numbers);
                 self.send_rtcp(transport, io);
@@ -155,7 +166,8 @@ impl Engine {
         let Some(sender) = senders.get_mut(key) else { return };
         let Some(track) = tracks.get(sender.track) else { return };
         let mut asked = track.aim(sender, streams, io.now);
-        let is_waiting = (sender.wants_key_frame() || sender.wants_spatial_up()) && !sender.is_paused() && !track.is_muted;
+        let is_waiting =
+            (sender.wants_key_frame() || sender.wants_spatial_up()) && !sender.is_paused() && !track.is_muted;
         if (is_waiting && sender.is_connected) || sender.is_ask_due(io.now) {
             asked = track.ask_key_frame(sender, streams, io.now, false);
         }
@@ -205,7 +217,9 @@ impl Engine {
     }
 
     pub(super) fn change_link(&mut self, key: usize, state: LinkState) {
-        let Some(transport) = self.transports.get_mut(key).filter(|transport| transport.state != Some(state)) else { return };
+        let Some(transport) = self.transports.get_mut(key).filter(|transport| transport.state != Some(state)) else {
+            return;
+        };
         transport.state = Some(state);
         let event = Event::IceChanged { transport: transport.id.clone(), state };
         self.emit(event);
@@ -213,7 +227,9 @@ impl Engine {
 
     /// Receiver reports to the peer, and a link report to the control layer.
     fn report(&mut self, key: usize, io: &mut Io<'_>) {
-        let Some(transport) = self.transports.get_mut(key).filter(|transport| transport.sealer.is_some()) else { return };
+        let Some(transport) = self.transports.get_mut(key).filter(|transport| transport.sealer.is_some()) else {
+            return;
+        };
         let mut blocks = [ReportBlock::default(); MAX_BLOCKS];
         let (mut count, mut received_loss) = (0, 0.0_f64);
         let is_plain = matches!(transport.kind, Kind::Plain { .. });

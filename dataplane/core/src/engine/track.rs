@@ -100,7 +100,11 @@ impl Track {
     }
 
     /// The streams that are being received, with their places, lowest first.
-    pub(crate) fn alive<'a>(&'a self, streams: &'a Slab<Stream>, now: Instant) -> impl Iterator<Item = (u8, usize)> + 'a {
+    pub(crate) fn alive<'a>(
+        &'a self,
+        streams: &'a Slab<Stream>,
+        now: Instant,
+    ) -> impl Iterator<Item = (u8, usize)> + 'a {
         self.streams.iter().flatten().filter_map(move |&key| {
             let stream = streams.get(key)?;
             (stream.received > 0 && now.since(stream.last_arrival) < LAYER_ALIVE).then_some((stream.place, key))
@@ -174,7 +178,13 @@ impl Track {
     }
 
     /// A subscriber needs a key frame (PLI, resume). The stream that is asked.
-    pub(crate) fn ask_key_frame(&self, sender: &Sender, streams: &mut Slab<Stream>, now: Instant, is_urgent: bool) -> Option<usize> {
+    pub(crate) fn ask_key_frame(
+        &self,
+        sender: &Sender,
+        streams: &mut Slab<Stream>,
+        now: Instant,
+        is_urgent: bool,
+    ) -> Option<usize> {
         let key = sender.target.or(sender.current).filter(|_| self.is_video)?;
         streams.get_mut(key)?.key_frames.request(now, is_urgent);
         Some(key)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::congestion::{Allocator, Congestion, Pacer};
+use crate::congestion::{Allocator, Burst, Congestion, Pacer};
 use crate::engine::arrivals::ArrivalLog;
 use crate::engine::batch::{Path, RunSlot};
 use crate::engine::event::LinkState;
@@ -36,7 +36,11 @@ pub(crate) const MAX_QUEUE: usize = 512;
 pub(crate) enum Inbound {
     Stream(usize),
     /// An RTX SSRC: the track, the layer's place, and the primary SSRC where the SDP told it.
-    Repair { track: usize, place: u8, primary: Option<u32> },
+    Repair {
+        track: usize,
+        place: u8,
+        primary: Option<u32>,
+    },
 }
 
 /// An SSRC that the SDP names.
@@ -147,7 +151,8 @@ pub(crate) struct Budgeting {
     pub(crate) allocator: Allocator,
     /// Video packets that wait: the sender's key and the outgoing number.
     pub(crate) queue: VecDeque<(u32, u64)>,
-    pub(crate) queued_bytes: usize,
+    /// A probe under way.
+    pub(crate) burst: Option<Burst>,
     pub(crate) last_n: Option<usize>,
     pub(crate) missed: f64,
     pub(crate) next_pass: Instant,
@@ -179,6 +184,7 @@ pub(crate) struct Transport {
     pub(crate) senders: FxHashMap<u32, usize>,
     pub(crate) arrivals: ArrivalLog,
     pub(crate) addresses: Vec<Path>,
+    pub(crate) ufrags: Vec<Arc<str>>,
     pub(crate) retransmitted: u64,
     pub(crate) is_allocation_due: bool,
 }
@@ -208,6 +214,7 @@ impl Transport {
             senders: FxHashMap::default(),
             arrivals: ArrivalLog::default(),
             addresses: Vec::new(),
+            ufrags: Vec::new(),
             retransmitted: 0,
             is_allocation_due: false,
         }
