@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from conference.ports.dtls import DtlsCallbacks, Fingerprint
-from conference.ports.forwarding import Command, EngineSnapshot, EngineStats, Event
+from conference.ports.forwarding import Command, EngineSnapshot, EngineStats, Event, ForwardingEngine
 from conference.protocol import control, sdp
 from conference.protocol.messages import Payload, Role, TrackInfo
 from conference.protocol.sdp import Section
@@ -98,23 +98,27 @@ class Inbox:
         return [m for m in self.messages if isinstance(m, kind) and all(getattr(m, k) == v for k, v in fields.items())]
 
 
-class QuietNode:
-    """A node and the world it sees."""
+class NodeBench:
+    """A node on an engine, and the link that steers it."""
 
     def __init__(
         self,
+        engine: ForwardingEngine,
+        candidates: Callable[[int], tuple[tuple[str, int], ...]],
         *,
+        name: str = "node",
         capacity: int = 100,
         hooks: Callable[[str], None] | None = None,
-        workers: int = 1,
         options: Options | None = None,
+        clock: Callable[[], float] | None = None,
+        first_number: int = 50_000,
     ) -> None:
         self.now = 1_000.0
-        numbers, tokens = count(50_000), count()
-        self.engine, self.dtls, self.link = QuietEngine(workers), QuietEndpoints(), Inbox()
+        numbers, tokens = count(first_number), count()
+        self.dtls, self.link = QuietEndpoints(), Inbox()
         chance = Chance(lambda length: f"{next(tokens):0{length}d}", lambda: next(numbers))
-        identity = Identity("node", "region", lambda port: (("192.0.2.1", port),), capacity, options or Options())
-        self.core = Core(identity, self.engine, self.dtls, lambda: self.now, chance)
+        identity = Identity(name, "region", candidates, capacity, options or Options())
+        self.core = Core(identity, engine, self.dtls, clock or (lambda: self.now), chance)
         self.node = Node(self.core, hooks)
 
     def ask(self, payload: Payload, link: Inbox | None = None) -> Payload:
@@ -153,6 +157,23 @@ class QuietNode:
                 negotiation_id=offer.negotiation_id,
                 sdp=browser_answer(offer.sdp),
             )
+        )
+
+
+class QuietNode(NodeBench):
+    """A node and the world it sees, without sockets."""
+
+    def __init__(
+        self,
+        *,
+        capacity: int = 100,
+        hooks: Callable[[str], None] | None = None,
+        workers: int = 1,
+        options: Options | None = None,
+    ) -> None:
+        self.engine = QuietEngine(workers)
+        super().__init__(
+            self.engine, lambda port: (("192.0.2.1", port),), capacity=capacity, hooks=hooks, options=options
         )
 
     def raise_event(self, *events: Event) -> None:

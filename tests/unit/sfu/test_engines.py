@@ -2,9 +2,10 @@
 
 import pytest
 
-from conference.settings import Settings
+from conference.settings import Settings, settings
+from media_workers.sfu import wiring
+from media_workers.sfu.__main__ import main
 from media_workers.sfu.engines import EngineChoice, EngineMissing, Wanted, choose, usable_cores
-from media_workers.sfu.wiring import make_engine
 
 pytestmark = pytest.mark.unit
 
@@ -33,8 +34,18 @@ def test_a_native_engine_that_is_asked_for_and_missing_is_refused_in_a_sentence(
         choose("native", 0, is_installed=False, cores=2)
 
 
+async def test_a_node_does_not_start_without_the_engine_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring, "has_native", lambda: False)
+    with pytest.raises(EngineMissing):
+        wiring.build(Settings(sfu_engine="native"))
+    monkeypatch.setenv("PARLEY_SFU_ENGINE", "native")
+    settings.cache_clear()
+    assert await main() == 1
+    settings.cache_clear()
+
+
 def test_the_reference_engine_can_be_made_anywhere() -> None:
-    assert make_engine(EngineChoice("reference", 1, ""), "127.0.0.1", 0).name == "reference"
+    assert wiring.make_engine(EngineChoice("reference", 1, ""), "127.0.0.1", 0).name == "reference"
     assert usable_cores() >= 1
 
 
