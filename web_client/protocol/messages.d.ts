@@ -103,6 +103,14 @@ export interface ReceiveTrack {
   pinned: boolean;
 }
 
+/** Why the SFU does not send a video track to this client; `none` where it does. */
+export type PauseReason = 'none' | 'hidden' | 'last-n' | 'bandwidth';
+
+/** To this client only: the tracks whose pause has changed. */
+export interface ReceiveChanged {
+  tracks: { trackId: string; paused: PauseReason }[];
+}
+
 export interface ConsentNeeded {
   type: ConsentType;
   text: string;
