@@ -55,7 +55,7 @@ function makeApp({ isSignedIn = true, devices = new FakeDevices(), fetch = fakeF
 
 /** @param {string} selector @returns {Promise<any>} */
 async function find(selector) {
-  for (let tries = 0; tries < 200; tries += 1) {
+  for (let tries = 0; tries < 600; tries += 1) {
     const found = document.querySelector(selector);
     if (found instanceof HTMLElement && !found.hidden) return found;
     await new Promise((resolve) => setTimeout(resolve, 25));
