@@ -280,14 +280,14 @@ test('one notice when the own video stops, one when it is back, none when the pe
   const notices = new NetworkNotices(call, toasts, () => {});
   link.loss = 0.1;
   await pass(60);
-  assert.deepEqual(shown, [['video-paused', NETWORK.ownStopped]]);
+  assert.deepEqual(shown, [['video-paused', NETWORK.own.text]]);
   link.loss = 0;
   await pass(60);
   assert.deepEqual(shown.slice(1), [['video-back', NETWORK.ownBack]]);
   link.loss = 0.1;
   await pass(60);
   call.congestion.keepVideo();
-  assert.deepEqual(shown.slice(2), [['video-paused', NETWORK.ownStopped]]);
+  assert.deepEqual(shown.slice(2), [['video-paused', NETWORK.own.text]]);
   notices.close();
   call.leave();
 });

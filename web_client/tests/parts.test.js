@@ -204,9 +204,12 @@ test('a page holds no tile that is too small to see', () => {
 });
 
 test('the strip keeps free what is reserved for the pager', () => {
-  const { strip, fits } = focusRects(30, { width: 1280, height: 640 }, 8, 48);
-  assert.equal(strip.length, fits);
-  assert.ok(strip.every(({ y, height }) => y + height <= 640 - 48 + 0.01));
+  for (const stage of [{ width: 1280, height: 640 }, { width: 390, height: 700 }]) {
+    const { focus, strip, fits } = focusRects(30, stage, 8, 48);
+    assert.equal(strip.length, fits);
+    assert.ok(strip.every(({ y, height }) => y + height <= stage.height - 48 + 0.01));
+    assert.ok(strip.every(({ x, y }) => x >= focus.width || y >= focus.height));
+  }
 });
 
 test('names become initials in any script', () => {

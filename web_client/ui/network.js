@@ -38,7 +38,7 @@ export class NetworkNotices {
   #adapted({ isVideoPaused, wasVideoPaused, isOwnWish }) {
     if (isVideoPaused && !wasVideoPaused) {
       this.toasts.dismiss('video-back');
-      this.toasts.show(NETWORK.ownStopped, { code: 'video-paused', iconName: 'wifi-off' });
+      this.toasts.show(NETWORK.own.text, { code: 'video-paused', iconName: 'wifi-off' });
     } else if (!isVideoPaused && wasVideoPaused) {
       this.toasts.dismiss('video-paused');
       if (!isOwnWish) this.toasts.show(NETWORK.ownBack, { code: 'video-back', iconName: 'check' });

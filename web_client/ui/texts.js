@@ -65,7 +65,6 @@ export const NETWORK = {
   camera: { text: 'Audio only: the network is too slow for video.', short: 'Audio only' },
   screen: { text: 'The network is too slow for this screen. It comes back by itself.', short: 'Screen paused' },
   own: { text: 'The network is too slow for your video. It comes back by itself.', short: 'Video paused' },
-  ownStopped: 'The network is too slow for your video, so only your sound is sent. It comes back by itself.',
   ownBack: 'The network is better. The others see you again.',
   back: 'The network is better. Video is back.',
 };
