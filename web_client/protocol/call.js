@@ -215,6 +215,7 @@ export class Call extends Emitter {
       this.#send('SendMessage', { messageId, text });
     }
     this.receive.repeat();
+    this.room.pauses.clear(); // what is kept back now is told anew
     this.#roomChanged();
   }
 

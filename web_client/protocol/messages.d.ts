@@ -103,12 +103,17 @@ export interface ReceiveTrack {
   pinned: boolean;
 }
 
-/** Why the SFU does not send a video track to this client; `none` where it does. */
-export type PauseReason = 'none' | 'hidden' | 'last-n' | 'bandwidth';
+/** Why a track does not come: it is not shown, beyond the last N videos, too much for the network, not decoded here. */
+export type PauseReason = 'none' | 'hidden' | 'last-n' | 'bandwidth' | 'unsupported';
 
-/** To this client only: the tracks whose pause has changed. */
+export interface ReceivedTrack {
+  trackId: string;
+  paused: PauseReason;
+}
+
+/** To this client only: what has changed. `none` at first, and after each join and resume. */
 export interface ReceiveChanged {
-  tracks: { trackId: string; paused: PauseReason }[];
+  tracks: ReceivedTrack[];
 }
 
 export interface ConsentNeeded {

@@ -72,7 +72,6 @@ export class Room {
       const userId = track.userId ?? byParticipant.get(track.participantId ?? '');
       if (userId) this.tracks.set(track.trackId, { ...track, userId });
     }
-    for (const trackId of [...this.pauses.keys()]) if (!this.tracks.has(trackId)) this.pauses.delete(trackId);
     this.isRecording = snapshot.isRecording ?? false;
     this.grants = snapshot.grants ?? [];
   }

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, mock, test } from 'node:test';
 import { Call } from '../protocol/call.js';
 import { LinkMeter } from '../protocol/link_meter.js';
 import { NetworkNotices } from '../ui/network.js';
-import { NETWORK } from '../ui/texts.js';
+import { BACK, MISSING } from '../ui/texts.js';
 
 // --- the meter ----------------------------------------------------------------------------------------------------------
 const up = (entries) => ({
@@ -94,6 +94,14 @@ const settle = async () => {
   for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setTimeout(resolve));
 };
 
+const until = async (condition) => {
+  const deadline = Date.now() + 3000;
+  while (!condition()) {
+    assert.ok(Date.now() < deadline, 'the condition did not come true');
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+};
+
 /** A peer connection whose statistics the test sets through `link`. */
 function connectionClass(link) {
   return class {
@@ -155,6 +163,7 @@ async function inCall() {
       const participants = ['me', 'other'].map((userId) => ({ userId, participantId: userId, displayName: userId, role: 'attendee' }));
       const snapshot = { roomId: 'm', participants, tracks: [track] };
       if (type === 'JoinRoom') setTimeout(() => this.push('RoomJoined', { ...identity, userId: 'me', snapshot }));
+      if (type === 'Resume') setTimeout(() => this.push('Resumed', identity));
       if (type === 'KeepAlive') setTimeout(() => this.push('KeepAliveAck', {}));
     }
     close() {}
@@ -280,14 +289,14 @@ test('one notice when the own video stops, one when it is back, none when the pe
   const notices = new NetworkNotices(call, toasts, () => {});
   link.loss = 0.1;
   await pass(60);
-  assert.deepEqual(shown, [['video-paused', NETWORK.own.text]]);
+  assert.deepEqual(shown, [['video-paused', MISSING.bandwidth.own.text]]);
   link.loss = 0;
   await pass(60);
-  assert.deepEqual(shown.slice(1), [['video-back', NETWORK.ownBack]]);
+  assert.deepEqual(shown.slice(1), [['video-back', BACK.own]]);
   link.loss = 0.1;
   await pass(60);
   call.congestion.keepVideo();
-  assert.deepEqual(shown.slice(2), [['video-paused', NETWORK.own.text]]);
+  assert.deepEqual(shown.slice(2), [['video-paused', MISSING.bandwidth.own.text]]);
   notices.close();
   call.leave();
 });
@@ -303,15 +312,24 @@ test('that the others are heard but not seen is said once, and once that they ar
   await pause('bandwidth');
   await pause('bandwidth');
   assert.equal(call.room.pauses.get('theirs'), 'bandwidth');
-  assert.deepEqual(said, [NETWORK.camera.text]);
+  assert.deepEqual(said, [MISSING.bandwidth.camera.text]);
   await pause('none');
-  assert.deepEqual(said, [NETWORK.camera.text, NETWORK.back]);
+  assert.deepEqual(said, [MISSING.bandwidth.camera.text, BACK.others]);
   await pause('bandwidth');
   socket.push('TrackUnpublished', { trackId: 'theirs', userId: 'other', participantId: 'p2' });
   await new Promise((resolve) => setTimeout(resolve, 1100));
   assert.equal(said.length, 3);
   assert.equal(call.room.pauses.size, 0);
   notices.close();
+  call.leave();
+});
+
+test('what is kept back is told anew after a resume', async () => {
+  const { call, socket } = await inCall();
+  socket.push('ReceiveChanged', { tracks: [{ trackId: 'theirs', paused: 'bandwidth' }] });
+  assert.equal(call.room.pauses.size, 1);
+  socket.onclose({ code: 1006 });
+  await until(() => call.state === 'connected' && call.room.pauses.size === 0);
   call.leave();
 });
 

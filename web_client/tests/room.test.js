@@ -93,14 +93,3 @@ test('what the SFU keeps back is known until it comes again or its track is gone
   made.apply('ParticipantLeft', { userId: 'b', participantId: 'p-b', reason: 'left' });
   assert.equal(made.pauses.size, 0);
 });
-
-test('a snapshot after a resume keeps what is kept back of the tracks that are still there', () => {
-  const made = room('a');
-  const track = { trackId: 't', kind: 'video', source: 'camera', userId: 'a' };
-  made.apply('TrackPublished', { track });
-  made.apply('ReceiveChanged', { tracks: [{ trackId: 't', paused: 'bandwidth' }] });
-  made.reset({ roomId: 'r', participants: [person('a')], tracks: [track] });
-  assert.equal(made.pauses.size, 1);
-  made.reset({ roomId: 'r', participants: [person('a')], tracks: [] });
-  assert.equal(made.pauses.size, 0);
-});

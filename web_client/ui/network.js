@@ -4,7 +4,7 @@
  */
 
 import { coalesce } from './dom.js';
-import { NETWORK } from './texts.js';
+import { BACK, MISSING } from './texts.js';
 
 /** Pauses come one by one, and some last a moment only. */
 const SETTLE_MS = 1000;
@@ -38,10 +38,10 @@ export class NetworkNotices {
   #adapted({ isVideoPaused, wasVideoPaused, isOwnWish }) {
     if (isVideoPaused && !wasVideoPaused) {
       this.toasts.dismiss('video-back');
-      this.toasts.show(NETWORK.own.text, { code: 'video-paused', iconName: 'wifi-off' });
+      this.toasts.show(MISSING.bandwidth.own.text, { code: 'video-paused', iconName: 'wifi-off' });
     } else if (!isVideoPaused && wasVideoPaused) {
       this.toasts.dismiss('video-paused');
-      if (!isOwnWish) this.toasts.show(NETWORK.ownBack, { code: 'video-back', iconName: 'check' });
+      if (!isOwnWish) this.toasts.show(BACK.own, { code: 'video-back', iconName: 'check' });
     }
   }
 
@@ -51,9 +51,9 @@ export class NetworkNotices {
     this.#short = [...pauses.keys()].filter((trackId) => pauses.get(trackId) === 'bandwidth');
     if (this.#short.length && !before.length) {
       const isScreen = this.#short.every((trackId) => tracks.get(trackId)?.source === 'screen');
-      this.say((isScreen ? NETWORK.screen : NETWORK.camera).text);
+      this.say(MISSING.bandwidth[isScreen ? 'screen' : 'camera'].text);
     } else if (!this.#short.length && before.some((trackId) => tracks.has(trackId))) {
-      this.say(NETWORK.back);
+      this.say(BACK.others);
     }
   }
 

@@ -14,6 +14,7 @@ import { Tile } from './tile.js';
 /** @typedef {import('../protocol/room.js').Person} Person */
 /** @typedef {import('./tile.js').TileView} TileView */
 /** @typedef {import('./layout.js').Rect} Rect */
+/** @typedef {Pick<TileView, 'media' | 'missing'>} Picture */
 
 /** The large tile of the speaker layout does not change more often. */
 const HOLD_MS = 2000;
@@ -103,7 +104,7 @@ export class Stage {
     const { call } = this;
     const isSelf = person.userId === call.userId;
     const trackId = isSelf ? undefined : call.room.trackOf(person.userId, 'camera')?.trackId;
-    const { media, isTooSlow } = isSelf ? this.#ownPicture() : this.#picture(person.isVideoOn ? trackId : undefined);
+    const { media, missing } = isSelf ? this.#ownPicture() : this.#picture(person.isVideoOn ? trackId : undefined);
     return {
       key: `camera:${person.userId}`,
       userId: person.userId,
@@ -115,25 +116,28 @@ export class Stage {
       isHandRaised: person.isHandRaised,
       isPinned: this.pinned === `camera:${person.userId}`,
       quality: person.quality,
-      isTooSlow,
+      missing,
       trackId,
       media,
     };
   }
 
-  /** One sees oneself as the others do. */
+  /** One sees oneself as the others do. @returns {Picture} */
   #ownPicture() {
-    const isTooSlow = this.call.congestion.isVideoPaused;
-    return { media: isTooSlow ? null : this.devices.camera, isTooSlow };
+    return this.call.congestion.isVideoPaused
+      ? { media: null, missing: 'bandwidth' }
+      : { media: this.devices.camera, missing: null };
   }
 
-  /** What is to be seen of a track of somebody else. @param {string | undefined} trackId */
+  /** What is to be seen of a track of somebody else. @param {string | undefined} trackId @returns {Picture} */
   #picture(trackId) {
+    if (!trackId) return { media: null, missing: null };
     const { room, transports } = this.call;
-    const pause = trackId && room.pauses.get(trackId);
-    const isShown = trackId && (!pause || pause === 'hidden'); // a hidden one comes back when it is in sight
-    const media = isShown ? (transports.subscriber?.received.get(trackId)?.media ?? null) : null;
-    return { media, isTooSlow: pause === 'bandwidth' };
+    const pause = room.pauses.get(trackId);
+    if (pause === 'bandwidth' || pause === 'unsupported') return { media: null, missing: pause };
+    // A hidden one is shown as it was last, until it comes again.
+    const media = pause === 'last-n' ? null : (transports.subscriber?.received.get(trackId)?.media ?? null);
+    return { media, missing: null };
   }
 
   /** Shared screens of others, the newest first. @returns {TileView[]} */

@@ -1,12 +1,12 @@
 /**
  * One tile of the stage: a person's camera (or initials) or a shared screen, with name, muted, hand and quality marks,
- * and the reason where a slow network keeps the picture back.
+ * and the reason where a picture is missing that should be there.
  *
  * `show` is called often and touches only what differs. Tests read the data attributes.
  */
 
 import { el, icon, iconButton, setAttribute, setIcon, setText } from './dom.js';
-import { NETWORK, hue, initials } from './texts.js';
+import { MISSING, hue, initials } from './texts.js';
 
 /**
  * @typedef {object} TileView
@@ -20,7 +20,7 @@ import { NETWORK, hue, initials } from './texts.js';
  * @property {boolean} isHandRaised
  * @property {boolean} isPinned
  * @property {import('../protocol/messages.d.ts').Quality} quality
- * @property {boolean} isTooSlow the network is too slow for the picture
+ * @property {keyof typeof MISSING | null} missing why a picture that should be there is not
  * @property {string} [trackId]
  * @property {MediaStreamTrack | null} media
  */
@@ -32,9 +32,10 @@ const QUALITY = /** @type {Record<string, [string, string]>} */ ({
   lost: ['0', 'Connection lost'],
 });
 
-/** Why there is no picture, where the network is why. @param {TileView} view @returns {{text: string, short: string} | null} */
-function shortage({ isTooSlow, isSelf, source }) {
-  return isTooSlow ? NETWORK[isSelf ? 'own' : source] : null;
+/** @param {TileView} view @returns {{text: string, short: string} | null} */
+function shortage({ missing, isSelf, source }) {
+  if (!missing) return null;
+  return isSelf ? MISSING.bandwidth.own : MISSING[missing][source];
 }
 
 /** @param {TileView} view @returns {string} what a screen reader says */
@@ -42,9 +43,8 @@ function described(view) {
   const marks = [
     view.isSelf && 'you',
     view.source === 'screen' && 'shared screen',
-    view.source === 'camera' && !view.media && !view.isTooSlow && 'camera off',
-    shortage(view)?.short.toLowerCase(),
-    view.isTooSlow && 'the network is too slow',
+    view.source === 'camera' && !view.media && !view.missing && 'camera off',
+    shortage(view)?.text.toLowerCase().replace(/\.$/, ''),
     view.source === 'camera' && view.isMuted && 'muted',
     view.isHandRaised && 'hand raised',
     QUALITY[view.quality]?.[1].toLowerCase(),
@@ -88,7 +88,7 @@ export class Tile {
     setAttribute(element, 'data-speaking', String(view.isSpeaking));
     setAttribute(element, 'data-video', view.media ? 'on' : 'off');
     setAttribute(element, 'data-self', String(view.isSelf));
-    setAttribute(element, 'data-paused', view.isTooSlow ? 'bandwidth' : null);
+    setAttribute(element, 'data-paused', view.missing);
     setAttribute(element, 'aria-label', described(view));
     setText(
       name,
@@ -117,6 +117,7 @@ export class Tile {
   #showShortage(view) {
     const said = shortage(view);
     this.shortage.hidden = !said;
+    setIcon(this.shortage, view.missing === 'unsupported' ? 'video-off' : 'wifi-off');
     setText(this.long, said?.text ?? '');
     setText(this.short, said?.short ?? '');
   }

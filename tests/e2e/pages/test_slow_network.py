@@ -152,7 +152,7 @@ async def test_audio_only_is_said_on_the_tile_and_once_aloud_and_the_picture_com
     await page.evaluate(push, [track, "bandwidth"])
     await expect(tile).to_have_attribute("data-video", "off")
     await expect(tile.get_by_text("Audio only: the network is too slow for video.")).to_be_visible()
-    await expect(tile).to_have_accessible_name(re.compile("audio only, the network is too slow"))
+    await expect(tile).to_have_accessible_name(re.compile("audio only: the network is too slow"))
     announcement = page.get_by_test_id("announcement")
     await expect(announcement).to_have_text("Audio only: the network is too slow for video.")
     await expect(page.get_by_test_id("notice")).to_have_count(0)
@@ -162,6 +162,17 @@ async def test_audio_only_is_said_on_the_tile_and_once_aloud_and_the_picture_com
     await expect(announcement).to_have_text("The network is better. Video is back.")
     await expect(tile.locator("video")).to_be_visible()
     await _picture_moves(page)
+
+
+async def test_a_video_that_the_browser_cannot_decode_says_so(open_state: Open) -> None:
+    page = await open_state("call&people=5")
+    push = "(payload) => parley.call.signaling.emit('message', {type: 'ReceiveChanged', payload})"
+    await page.evaluate(push, {"tracks": [{"trackId": "camera-user-2", "paused": "unsupported"}]})
+    tile = page.locator('[data-testid=tile][data-user-id="user-2"]')
+    await expect(tile).to_have_attribute("data-paused", "unsupported")
+    await expect(tile.get_by_text("Audio only: this browser cannot show the video.")).to_be_visible()
+    await page.evaluate(push, {"tracks": [{"trackId": "camera-user-2", "paused": "none"}]})
+    await expect(tile).to_have_attribute("data-video", "on")
 
 
 async def test_no_picture_is_asked_for_that_lies_under_a_panel(open_state: Open) -> None:
