@@ -1,0 +1,65 @@
+"""Windows of steady load: what arrived, what it cost, and the slope over several rates."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.bench.dataplane_slope import Point, process_cpu_s, us_per_packet
+from tests.bench.dataplane_systems import Running
+
+SETTLE_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One rate, measured. `missing` is the share of what should have arrived and did not; 0 where that is not known."""
+
+    point: Point
+    report: dict[str, Any]
+    missing: float
+
+    @property
+    def is_lossless(self) -> bool:
+        total = self.report["total"]
+        return bool(total["lost"] == 0 and total["bad"] == 0 and self.report["unsent"] == 0 and self.missing < 0.02)
+
+
+async def window(running: Running, scale: float, seconds: float, *, settle_s: float = SETTLE_S) -> Window:
+    """Sends at `scale` times the scenario's usual rate and measures once it is steady."""
+    scenario, load = running.scenario, running.generator
+    await load.begin(scenario.send(scale), scenario.receive(rtcp=running.has_rtcp), spin=True)
+    await asyncio.sleep(settle_s)
+    await load.mark()
+    cpu, began = process_cpu_s(running.pid), time.perf_counter()
+    await asyncio.sleep(seconds)
+    used, took = process_cpu_s(running.pid) - cpu, time.perf_counter() - began
+    report = await load.snapshot()
+    await load.stop()
+    rate = report["total"]["packets"] / report["wall_s"]
+    expected = 0.0 if scenario.has_simulcast else scenario.forwarded_per_s(scale)
+    missing = max(0.0, 1 - rate / expected) if expected else 0.0
+    return Window(Point(rate, used / took), report, missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """Microseconds of CPU for each packet over several rates, and what went wrong in them."""
+
+    us_per_packet: float
+    windows: tuple[Window, ...]
+
+    @property
+    def complaint(self) -> str:
+        """What makes the number doubtful; empty for nothing."""
+        bad = [w for w in self.windows if not w.is_lossless]
+        return "; ".join(
+            f"at {w.point.packets_per_s:,.0f}/s {w.report['total']['lost']} lost, {w.missing:.1%} missing" for w in bad
+        )
+
+
+async def slope(running: Running, scales: Sequence[float], seconds: float) -> Slope:
+    """One round over `scales`. Raises ValueError where all rates came out alike."""
+    windows = [await window(running, scale, seconds) for scale in scales]
+    return Slope(us_per_packet([w.point for w in windows]), tuple(windows))
