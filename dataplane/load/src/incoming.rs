@@ -195,9 +195,10 @@ impl Incoming {
     }
 
     fn count(&mut self, ssrc: u32, sequence: u16, now: Instant) {
+        let known = self.streams.len();
         match self.streams.iter_mut().find(|stream| stream.ssrc == ssrc) {
             Some(stream) => self.counts.reordered += u64::from(stream.take(sequence, now)),
-            None if self.streams.len() < MAX_STREAMS => {
+            None if known < MAX_STREAMS => {
                 // Room below, so that a packet that came too late for the first place has a number.
                 self.streams.push(InStream::new(ssrc, u64::from(sequence) + (1 << 16)));
             }

@@ -1,1 +1,1 @@
-//! See the module's own files.
+//! What a forwarder reads in media payloads.
