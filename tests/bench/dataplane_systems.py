@@ -151,6 +151,7 @@ class Floor:
                 {
                     "host": network.server_host,
                     "profile": PROFILE,
+                    "transport_cc": EXTENSIONS["video"]["transport_cc"],
                     "publishers": [_end(peer, keys) for peer in publishers],
                     "subscribers": [_end(peer, keys) for peer in subscribers],
                 }

@@ -265,14 +265,15 @@ impl<W: Write> Driver<W> {
     }
 
     fn connect_result(&self, connecting: Connecting, now: Instant) -> ConnectResult {
-        let mut result =
-            ConnectResult { connected: Vec::new(), failed: connecting.failed, seconds: 0.0 };
+        let mut result = ConnectResult { connected: Vec::new(), failed: connecting.failed, seconds: 0.0 };
         result.seconds = now.since(connecting.since).as_secs_f64();
         for place in connecting.asked {
             let peer = &self.peers[place];
             let id = peer.id.clone();
             match &peer.stage {
-                Stage::Connected(profile) => result.connected.push(ConnectedPeer { id, profile: profile_name(*profile) }),
+                Stage::Connected(profile) => {
+                    result.connected.push(ConnectedPeer { id, profile: profile_name(*profile) });
+                }
                 Stage::Failed(why) => result.failed.push(FailedPeer { id, why: why.clone() }),
                 _ => result.failed.push(FailedPeer { id, why: "the time was over".to_owned() }),
             }

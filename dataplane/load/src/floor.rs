@@ -7,11 +7,11 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use parley_core::srtp::{MAX_OVERHEAD, Opener, Profile, Sealer};
-use parley_core::wire::rtp;
+use parley_core::wire::rtp::{self, RtpHeader};
 use serde::Deserialize;
 
 use crate::driver::unhex;
-use crate::sys::{self, Poller, Ring};
+use crate::sys::{self, Poller};
 
 const SOCKET_BUFFER: i32 = 8 << 20;
 const INPUT: u64 = 1;
@@ -23,6 +23,9 @@ const MEDIA: u64 = 0;
 struct Setting {
     host: String,
     profile: String,
+    /// The id of the transport-wide number.
+    #[serde(default)]
+    transport_cc: Option<u8>,
     publishers: Vec<End>,
     subscribers: Vec<End>,
 }
@@ -58,9 +61,9 @@ impl End {
 /// Forwards from all publishers to all subscribers.
 pub struct Floor {
     socket: UdpSocket,
+    transport_cc: Option<u8>,
     publishers: Vec<(SocketAddr, Opener)>,
     subscribers: Vec<Subscriber>,
-    ring: Ring,
     /// Packets that went out.
     pub forwarded: u64,
     /// Packets that the socket did not take.
@@ -84,7 +87,7 @@ impl Floor {
             let sealer = sealer.map_err(|_| invalid("a key has a wrong length"))?;
             subscribers.push(Subscriber { address: end.address()?, sealer, offset, wide: 0 });
         }
-        Ok(Self { socket, publishers, subscribers, ring: Ring::default(), forwarded: 0, refused: 0 })
+        Ok(Self { socket, transport_cc: setting.transport_cc, publishers, subscribers, forwarded: 0, refused: 0 })
     }
 
     /// Forwards what waits at the socket.
@@ -106,8 +109,16 @@ impl Floor {
         }
     }
 
+    /// Where the transport-wide number of a packet is.
+    fn wide_number_at(&self, header: &RtpHeader, packet: &[u8]) -> Option<usize> {
+        let id = self.transport_cc?;
+        let (_, value) = header.extensions(packet).find(|(found, value)| *found == id && value.len() == 2)?;
+        Some(value.as_ptr().addr() - packet.as_ptr().addr())
+    }
+
     fn forward(&mut self, packet: &[u8], index: u64) {
-        let Ok(header_len) = rtp::header_len(packet) else { return };
+        let Ok(header) = rtp::parse(packet) else { return };
+        let wide_at = self.wide_number_at(&header, packet);
         let mut copy = [0; sys::MAX_DATAGRAM + MAX_OVERHEAD];
         for subscriber in &mut self.subscribers {
             let number = index + u64::from(subscriber.offset);
@@ -115,11 +126,12 @@ impl Floor {
             let [.., high, low] = number.to_be_bytes();
             copy[..packet.len()].copy_from_slice(packet);
             copy[2..4].copy_from_slice(&[high, low]);
-            if header_len > 20 {
-                // Somewhere in the extension block, as a forwarder's transport-wide number is.
-                copy[header_len - 2..header_len].copy_from_slice(&subscriber.wide.to_be_bytes());
+            if let Some(place) = wide_at.and_then(|at| copy.get_mut(at..at + 2)) {
+                place.copy_from_slice(&subscriber.wide.to_be_bytes());
             }
-            let Some(length) = subscriber.sealer.seal_rtp(&mut copy, header_len, packet.len(), number) else { continue };
+            let Some(length) = subscriber.sealer.seal_rtp(&mut copy, header.header_len, packet.len(), number) else {
+                continue;
+            };
             match self.socket.send_to(&copy[..length], subscriber.address) {
                 Ok(_) => self.forwarded += 1,
                 Err(_) => self.refused += 1,

@@ -40,7 +40,7 @@ pub enum Outcome {
     /// The first good answer: the pair is valid and nominated.
     Connected,
     /// The peer's own check, and the answer to it.
-    Answer(Reply),
+    Answer(Box<Reply>),
 }
 
 /// The controlling agent of one pair.
@@ -80,14 +80,7 @@ impl Agent {
         }
         self.next_check = now + if self.is_connected { consent_interval() } else { REPEAT };
         let username = format!("{}:{}", self.remote.ufrag, self.local.ufrag);
-        Some(stun::binding_request(
-            self.transaction,
-            &username,
-            &self.remote.pwd,
-            PRIORITY,
-            true,
-            self.tie_breaker,
-        ))
+        Some(stun::binding_request(self.transaction, &username, &self.remote.pwd, PRIORITY, true, self.tie_breaker))
     }
 
     /// Takes a STUN message that came from `from`. What is malformed or not authentic is nothing.
@@ -103,7 +96,7 @@ impl Agent {
                 Outcome::Connected
             }
             stun::BINDING_REQUEST if message.has_integrity(&self.local.pwd) => {
-                Outcome::Answer(stun::binding_success(&message, from, &self.local.pwd))
+                Outcome::Answer(Box::new(stun::binding_success(&message, from, &self.local.pwd)))
             }
             _ => Outcome::Nothing,
         }

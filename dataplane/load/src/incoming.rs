@@ -232,8 +232,7 @@ impl Incoming {
         let media_ssrc = self.streams.first().map_or(0, |stream| stream.ssrc);
         // What was reported once is not reported again; what never came is, as missing.
         let base = self.next_wide.filter(|next| *next <= first).unwrap_or(first);
-        let covered =
-            twcc::write_feedback(buffer, sender_ssrc, media_ssrc, self.feedback_count, base, &self.arrivals);
+        let covered = twcc::write_feedback(buffer, sender_ssrc, media_ssrc, self.feedback_count, base, &self.arrivals);
         if let Some(&(last, _)) = covered.checked_sub(1).and_then(|place| self.arrivals.get(place)) {
             self.next_wide = Some(last + 1);
         }

@@ -42,14 +42,8 @@ impl Frame {
 
     /// How many packets it has.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn count(&self) -> usize {
         self.count
-    }
-
-    /// True before the first frame.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.count == 0
     }
 }
 
@@ -147,7 +141,18 @@ impl OutStream {
         *wide = wide.wrapping_add(1);
         let [.., high, low] = self.index.to_be_bytes();
         buffer.get_mut(..12)?.copy_from_slice(&[
-            0x80, self.spec.payload_type | u8::from(marker) << 7, high, low, 0, 0, 0, 0, 0, 0, 0, 0,
+            0x80,
+            self.spec.payload_type | u8::from(marker) << 7,
+            high,
+            low,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
         ]);
         buffer.get_mut(4..8)?.copy_from_slice(&self.timestamp.to_be_bytes());
         buffer.get_mut(8..12)?.copy_from_slice(&self.spec.ssrc.to_be_bytes());

@@ -141,7 +141,8 @@ impl Peer {
 
     fn set_keys(&mut self, keys: &Keys) -> Result<(), Failure> {
         let sealer = Sealer::new(keys.profile, &keys.send).map_err(|_| "the key to send with has a wrong length")?;
-        let opener = Opener::new(keys.profile, &keys.receive).map_err(|_| "the key to receive with has a wrong length")?;
+        let opener =
+            Opener::new(keys.profile, &keys.receive).map_err(|_| "the key to receive with has a wrong length")?;
         self.srtp = Some(Srtp { sealer, opener });
         self.stage = Stage::Connected(keys.profile);
         Ok(())
@@ -280,7 +281,7 @@ impl Peer {
         }
         let sent = sys::send_all(self.socket.as_fd(), frame.datagrams()).unwrap_or(0);
         self.sent += sent as u64;
-        self.unsent += (frame.len() - sent) as u64;
+        self.unsent += (frame.count() - sent) as u64;
     }
 
     /// Does what is due: checks, handshake flights, reports, feedback. The next call is due at the time that comes back.
@@ -351,5 +352,5 @@ impl Peer {
 /// The time of day in 1/2^32 s since 1900 (RFC 3550 4).
 fn ntp_now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    (since.as_secs() + NTP_OFFSET) << 32 | (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000
+    ((since.as_secs() + NTP_OFFSET) << 32) | ((u64::from(since.subsec_nanos()) << 32) / 1_000_000_000)
 }
