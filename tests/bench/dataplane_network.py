@@ -1,7 +1,7 @@
 """Where servers run: a network namespace behind a veth pair, or this machine's loopback.
 
-Janus refuses loopback addresses, so everything that is compared with it runs over the same pair. That needs root; without
-it only the loopback is left, and Janus has no number.
+Janus refuses loopback addresses, so everything that is compared with it runs over the same pair. That needs root;
+without it only the loopback is left, and Janus has no number.
 """
 
 import os

@@ -27,8 +27,8 @@ _FIRST_SSRC: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A track of a publisher's. `layers` are (rid, packets of a frame, bytes of a packet), one without rid where there is
-    no simulcast."""
+    """A track of a publisher's. `layers` are (rid, packets of a frame, bytes of a packet), one without rid where there
+    is no simulcast."""
 
     id: str
     publisher: str

@@ -1,7 +1,7 @@
-"""`python -m tests.bench.dataplane_server ENGINE HOST`: a data plane of ours without signaling, in a process of its own.
+"""`python -m tests.bench.dataplane_server ENGINE HOST`: a data plane of ours without signaling, in its own process.
 
-ENGINE is `native` or `reference`. Lines of JSON come in and go out: `peers` opens a transport with its DTLS endpoint for
-each, `tracks` and `senders` are the engine's commands with their fields, `stats` asks for its counters.
+ENGINE is `native` or `reference`. Lines of JSON come in and go out: `peers` opens a transport with its DTLS endpoint
+for each, `tracks` and `senders` are the engine's commands with their fields, `stats` asks for its counters.
 """
 
 import asyncio

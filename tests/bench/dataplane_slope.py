@@ -1,4 +1,4 @@
-"""CPU for each forwarded packet: the slope of CPU time over several rates, so that what costs without packets is left out."""
+"""CPU for each forwarded packet: the slope of CPU time over several rates, which leaves out what costs without packets."""
 
 import statistics
 import time

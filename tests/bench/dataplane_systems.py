@@ -91,11 +91,11 @@ class Parley:
             opened = await server.ask({"peers": [{"id": p.id, "fingerprint": p.fingerprint} for p in peers]})
             connections = [connection | {"profiles": [PROFILE]} for connection in opened["connections"]]
             check_profiles(await load.connect(connections))
-            await server.ask({"tracks": _tracks(scenario), "senders": _senders(scenario)})
+            await server.ask({"tracks": engine_tracks(scenario), "senders": engine_senders(scenario)})
             yield Running(self.name, server.pid, load, scenario)
 
 
-def _tracks(scenario: Scenario) -> list[Words]:
+def engine_tracks(scenario: Scenario) -> list[Words]:
     return [
         {
             "transport_id": track.publisher,
@@ -110,7 +110,7 @@ def _tracks(scenario: Scenario) -> list[Words]:
     ]
 
 
-def _senders(scenario: Scenario) -> list[Words]:
+def engine_senders(scenario: Scenario) -> list[Words]:
     made = []
     for subscriber in scenario.subscriber_names():
         received = [track for track in scenario.tracks() if scenario.receives(subscriber, track.publisher)]
