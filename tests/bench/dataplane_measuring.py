@@ -29,7 +29,7 @@ class Window:
 async def window(running: Running, scale: float, seconds: float, *, settle_s: float = SETTLE_S) -> Window:
     """Sends at `scale` times the scenario's usual rate and measures once it is steady."""
     scenario, load = running.scenario, running.generator
-    await load.begin(scenario.send(scale), scenario.receive(rtcp=running.has_rtcp), spin=True)
+    await load.begin(scenario.send(scale), scenario.receive(rtcp=running.has_rtcp, transport_cc=running.transport_cc), spin=True)
     await asyncio.sleep(settle_s)
     await load.mark()
     cpu, began = process_cpu_s(running.pid), time.perf_counter()

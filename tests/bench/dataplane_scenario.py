@@ -109,9 +109,10 @@ class Scenario:
             for stream in track.streams(fps[track.kind], names[track.publisher] / len(names))
         ]
 
-    def receive(self, *, rtcp: bool = True) -> list[Words]:
-        """The generator's words for what is received."""
-        transport_cc = EXTENSIONS["video"]["transport_cc"] if rtcp else None
+    def receive(
+        self, *, rtcp: bool = True, transport_cc: int | None = EXTENSIONS["video"]["transport_cc"]
+    ) -> list[Words]:
+        """The generator's words for what is received. Without `rtcp` there are no reports and no feedback."""
         return [
             {"id": name, "transport_cc": transport_cc, "rtx_payload_types": [RTX_PAYLOAD_TYPE], "rtcp": rtcp}
             for name in self.subscriber_names()

@@ -45,13 +45,15 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server with its peers connected. `has_rtcp` is False where it takes no feedback."""
+    """A server with its peers connected. `has_rtcp` is False where it takes no feedback; `transport_cc` is the id of
+    the transport-wide number that it sends, None for none."""
 
     name: str
     pid: int
     generator: Generator
     scenario: Scenario
     has_rtcp: bool = True
+    transport_cc: int | None = EXTENSIONS["video"]["transport_cc"]
 
 
 class System(Protocol):
