@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.bench.dataplane_network import first_in_turn
+
 WORKSPACE: Final = Path("dataplane")
 _LINE_LIMIT: Final = 1 << 24
 _ANSWER_TIMEOUT_S: Final = 120.0
@@ -153,5 +155,6 @@ class Generator:
 async def generator(program: Path, *, core: int | None = None, host: str = "127.0.0.1") -> AsyncIterator[Generator]:
     """A generator, on a core of its own if one is given."""
     pinned = [] if core is None else ["--core", str(core)]
-    async with talking([str(program.absolute()), *pinned]) as talker:
+    words = [str(program.absolute()), *pinned]
+    async with talking(words if core is None else first_in_turn(*words)) as talker:
         yield Generator(talker, host)

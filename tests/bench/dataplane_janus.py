@@ -1,7 +1,8 @@
 """Janus under the same load: Debian's package with its videoroom, driven over its WebSocket.
 
 Janus refuses loopback addresses, so it needs a network namespace. It is an ICE-lite server there, as ours is, logs
-nothing, and loads the videoroom only; everything else is as the package has it.
+nothing, and loads the videoroom only; everything else is as the package has it. OpenSSL lets the server choose the SRTP
+profile, and Janus prefers AES-256, so that the generator offers the one profile that is compared.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ import aiohttp
 
 from tests.bench import dataplane_janus_sdp as descriptions
 from tests.bench.dataplane_generator import Generator, LoadError, LoadPeer, generator
-from tests.bench.dataplane_network import GENERATOR_CORE, SERVER_CORE
+from tests.bench.dataplane_network import GENERATOR_CORE
 from tests.bench.dataplane_scenario import Scenario, Track
 from tests.bench.dataplane_systems import PROFILE, Running, Site, check_profiles
 
@@ -38,6 +39,7 @@ general: {{
   debug_timestamps = false
   session_timeout = 0
   server_name = "bench"
+  {loops}
 }}
 nat: {{
   nice_debug = false
@@ -69,10 +71,11 @@ def _others(kind: str, wanted: str) -> str:
     return ",".join(sorted(found - {wanted}))
 
 
-def _configure(folder: Path, host: str) -> None:
+def _configure(folder: Path, host: str, loops: int | None) -> None:
     core = _CORE.format(
         folder=folder,
         host=host,
+        loops="" if loops is None else f"event_loops = {loops}",
         plugins=_others("plugins", "libjanus_videoroom.so"),
         transports=_others("transports", "libjanus_websockets.so"),
     )
@@ -167,14 +170,14 @@ class Session:
 
 
 @asynccontextmanager
-async def _process(site: Site) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _process(site: Site, loops: int | None) -> AsyncIterator[asyncio.subprocess.Process]:
     with tempfile.TemporaryDirectory(prefix="parley-janus-") as name:
         folder = Path(name)
-        _configure(folder, site.network.server_host)
+        _configure(folder, site.network.server_host, loops)
         words = [PROGRAM, "-F", str(folder), "-C", str(folder / "janus.jcfg")]
         nowhere = asyncio.subprocess.DEVNULL
         process = await asyncio.create_subprocess_exec(
-            *site.network.command(*words, core=SERVER_CORE), stdin=nowhere, stdout=nowhere, stderr=nowhere
+            *site.network.command(*words), stdin=nowhere, stdout=nowhere, stderr=nowhere
         )
         try:
             yield process
@@ -205,9 +208,13 @@ async def _api(host: str) -> AsyncIterator[Session]:
 
 
 class Janus:
-    """A room of the videoroom plugin: each publisher with one track, each subscriber with one connection for all."""
+    """A room of the videoroom plugin: each publisher with one track, each subscriber with one connection for all.
 
-    name = "janus"
+    As it comes, Janus has a thread for each connection; with `loops` there are so many threads for all."""
+
+    def __init__(self, loops: int | None = None) -> None:
+        self.name = "janus" if loops is None else f"janus-{loops}-loop"
+        self._loops = loops
 
     @asynccontextmanager
     async def serve(self, site: Site, scenario: Scenario) -> AsyncIterator[Running]:
@@ -217,7 +224,7 @@ class Janus:
             raise LoadError(reason)
         network = site.network
         async with (
-            _process(site) as process,
+            _process(site, self._loops) as process,
             _api(network.server_host) as session,
             generator(site.program, core=GENERATOR_CORE, host=network.generator_host) as load,
         ):

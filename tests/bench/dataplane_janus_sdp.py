@@ -1,4 +1,4 @@
-"""The session descriptions that the generator's peers would exchange with Janus: theirs are written, Janus's are read."""
+"""The session descriptions that a peer would exchange with Janus: its own are written, those of Janus are read."""
 
 from typing import Any, Final
 

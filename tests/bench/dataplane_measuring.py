@@ -29,7 +29,9 @@ class Window:
 async def window(running: Running, scale: float, seconds: float, *, settle_s: float = SETTLE_S) -> Window:
     """Sends at `scale` times the scenario's usual rate and measures once it is steady."""
     scenario, load = running.scenario, running.generator
-    await load.begin(scenario.send(scale), scenario.receive(rtcp=running.has_rtcp, transport_cc=running.transport_cc), spin=True)
+    await load.begin(
+        scenario.send(scale), scenario.receive(rtcp=running.has_rtcp, transport_cc=running.transport_cc), spin=True
+    )
     await asyncio.sleep(settle_s)
     await load.mark()
     cpu, began = process_cpu_s(running.pid), time.perf_counter()
@@ -38,8 +40,8 @@ async def window(running: Running, scale: float, seconds: float, *, settle_s: fl
     report = await load.snapshot()
     await load.stop()
     rate = report["total"]["packets"] / report["wall_s"]
-    expected = 0.0 if scenario.has_simulcast else scenario.forwarded_per_s(scale)
-    missing = max(0.0, 1 - rate / expected) if expected else 0.0
+    expected = 0 if scenario.has_simulcast else report["sent"] * scenario.fan_out
+    missing = max(0.0, 1 - report["total"]["packets"] / expected) if expected else 0.0
     return Window(Point(rate, used / took), report, missing)
 
 

@@ -118,9 +118,13 @@ class Scenario:
             for name in self.subscriber_names()
         ]
 
-    def forwarded_per_s(self, scale: float) -> float:
-        """Packets that arrive at subscribers each second without simulcast and loss."""
-        fan_out = self.subscribers - (1 if self.is_meeting else 0)
+    @property
+    def fan_out(self) -> int:
+        """How many receive what one sends."""
+        return self.subscribers - (1 if self.is_meeting else 0)
+
+    def scale_for(self, forwarded_per_s: float) -> float:
+        """The scale at which so many packets arrive each second, without simulcast and loss."""
         fps = {"video": VIDEO_FPS, "audio": AUDIO_FPS}
-        rate = sum(fps[kind] * scale * FRAME_PACKETS[kind] for kind in self.kinds)
-        return rate * self.publishers * fan_out * self.rooms
+        sent = sum(fps[kind] * FRAME_PACKETS[kind] for kind in self.kinds) * self.publishers * self.rooms
+        return forwarded_per_s / (sent * self.fan_out)

@@ -1,4 +1,4 @@
-"""CPU for each forwarded packet: the slope of CPU time over several rates, which leaves out what costs without packets."""
+"""CPU for each forwarded packet: the slope of CPU time over several rates. What costs without packets is left out."""
 
 import statistics
 import time

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from tests.bench.dataplane_generator import Generator, LoadError, LoadPeer, generator, talking
-from tests.bench.dataplane_network import GENERATOR_CORE, SERVER_CORE, Network
+from tests.bench.dataplane_network import GENERATOR_CORE, Network
 from tests.bench.dataplane_scenario import (
     EXTENSIONS,
     MIDS,
@@ -82,9 +82,7 @@ class Parley:
     @asynccontextmanager
     async def serve(self, site: Site, scenario: Scenario) -> AsyncIterator[Running]:
         network = site.network
-        command = network.command(
-            sys.executable, "-m", "tests.bench.dataplane_server", self.name, network.server_host, core=SERVER_CORE
-        )
+        command = network.command(sys.executable, "-m", "tests.bench.dataplane_server", self.name, network.server_host)
         async with (
             talking(command) as server,
             generator(site.program, core=GENERATOR_CORE, host=network.generator_host) as load,
@@ -141,7 +139,7 @@ class Floor:
     @asynccontextmanager
     async def serve(self, site: Site, scenario: Scenario) -> AsyncIterator[Running]:
         network = site.network
-        command = network.command(str(site.program.absolute()), "sendto", core=SERVER_CORE)
+        command = network.command(str(site.program.absolute()), "sendto")
         async with (
             talking(command) as server,
             generator(site.program, core=GENERATOR_CORE, host=network.generator_host) as load,
