@@ -143,7 +143,7 @@ class Generator:
         await self._talker.ask({"mark": True})
 
     async def snapshot(self) -> Words:
-        """The report of the window so far."""
+        """The report of the window so far, without what each peer received."""
         return dict((await self._talker.ask({"snapshot": True}))["report"])
 
     async def stop(self) -> Words:

@@ -19,7 +19,7 @@ import aiohttp
 from tests.bench import dataplane_janus_sdp as descriptions
 from tests.bench.dataplane_generator import Generator, LoadError, LoadPeer, generator
 from tests.bench.dataplane_network import GENERATOR_CORE
-from tests.bench.dataplane_scenario import Scenario, Track
+from tests.bench.dataplane_scenario import MIDS, Scenario, Track
 from tests.bench.dataplane_systems import PROFILE, Running, Site, check_profiles
 
 Words = dict[str, Any]
@@ -152,7 +152,7 @@ class Session:
         session = {} if self._id is None else {"session_id": self._id}
         await self._socket.send_json({**words, **session, "transaction": transaction})
         try:
-            answer = await asyncio.wait_for(future, _ANSWER_S)
+            answer: Words = await asyncio.wait_for(future, _ANSWER_S)
         except TimeoutError:
             raise LoadError(f"Janus did not answer {words['janus']}") from None
         finally:
@@ -264,7 +264,7 @@ async def _publish(session: Session, peer: LoadPeer, track: Track) -> tuple[Hand
     joined = await handle.ask({"request": "join", "ptype": "publisher", "room": ROOM, "display": peer.id})
     text = descriptions.offer(peer, track.kind, track.ssrc)
     answer = await handle.ask({"request": "publish"}, ("offer", text))
-    feed = {"feed": joined["data"]["id"], "mid": "0"}
+    feed = {"feed": joined["data"]["id"], "mid": MIDS[track.kind]}
     return handle, descriptions.connection(peer.id, answer["sdp"], PROFILE), feed
 
 

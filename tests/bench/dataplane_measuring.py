@@ -10,11 +10,14 @@ from tests.bench.dataplane_slope import Point, process_cpu_s, us_per_packet
 from tests.bench.dataplane_systems import Running
 
 SETTLE_S: Final = 0.5
+# A sender's estimate of a link begins low: its videos come one after the other.
+SETTLE_MAX_S: Final = 20.0
+STEADY: Final = 0.02  # of what was to arrive is missing at most
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One rate, measured. `missing` is the share of what should have arrived and did not; 0 where that is not known."""
+    """One rate, measured. `missing` is the share of what should have arrived and did not."""
 
     point: Point
     report: dict[str, Any]
@@ -23,16 +26,31 @@ class Window:
     @property
     def is_lossless(self) -> bool:
         total = self.report["total"]
-        return bool(total["lost"] == 0 and total["bad"] == 0 and self.report["unsent"] == 0 and self.missing < 0.02)
+        return bool(total["lost"] == 0 and total["bad"] == 0 and self.report["unsent"] == 0 and self.missing < STEADY)
 
 
-async def window(running: Running, scale: float, seconds: float, *, settle_s: float = SETTLE_S) -> Window:
+def missing(running: Running, report: dict[str, Any]) -> float:
+    """The share of what should have arrived and did not; 0 with simulcast, where that is not known."""
+    expected = 0 if running.scenario.has_simulcast else report["sent"] * running.scenario.fan_out
+    return max(0.0, 1 - report["total"]["packets"] / expected) if expected else 0.0
+
+
+async def _settle(running: Running) -> None:
+    """Waits until everything arrives, within limits."""
+    deadline = time.perf_counter() + SETTLE_MAX_S
+    while True:
+        await running.generator.mark()
+        await asyncio.sleep(SETTLE_S)
+        if missing(running, await running.generator.snapshot()) <= STEADY or time.perf_counter() > deadline:
+            return
+
+
+async def window(running: Running, scale: float, seconds: float) -> Window:
     """Sends at `scale` times the scenario's usual rate and measures once it is steady."""
     scenario, load = running.scenario, running.generator
-    await load.begin(
-        scenario.send(scale), scenario.receive(rtcp=running.has_rtcp, transport_cc=running.transport_cc), spin=True
-    )
-    await asyncio.sleep(settle_s)
+    receive = scenario.receive(rtcp=running.has_rtcp, transport_cc=running.transport_cc)
+    await load.begin(scenario.send(scale), receive, spin=True)
+    await _settle(running)
     await load.mark()
     cpu, began = process_cpu_s(running.pid), time.perf_counter()
     await asyncio.sleep(seconds)
@@ -40,9 +58,7 @@ async def window(running: Running, scale: float, seconds: float, *, settle_s: fl
     report = await load.snapshot()
     await load.stop()
     rate = report["total"]["packets"] / report["wall_s"]
-    expected = 0 if scenario.has_simulcast else report["sent"] * scenario.fan_out
-    missing = max(0.0, 1 - report["total"]["packets"] / expected) if expected else 0.0
-    return Window(Point(rate, used / took), report, missing)
+    return Window(Point(rate, used / took), report, missing(running, report))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ pub enum Command {
     Connect(Connect),
     /// Begins to send and to count. With `seconds` the report follows after them, else after `stop`.
     Load(Load),
-    /// Counts from here on: the start of a measured window. The answer is a report without the delays.
+    /// Counts from here on: the start of a measured window.
     Mark(Mark),
-    /// A report of the window so far.
+    /// The totals of the window so far; cheap, so that a load that goes on is not held up.
     Snapshot(Snapshot),
     /// Ends the load with a report.
     Stop(Stop),
@@ -249,7 +249,7 @@ pub struct Mark {
     mark: bool,
 }
 
-/// `{"snapshot": true, "peers": true}`
+/// `{"snapshot": true}`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
@@ -275,7 +275,9 @@ pub enum Answer {
     Connected(ConnectResult),
     /// To `load` without an end.
     Sending(bool),
-    /// To `mark`, `snapshot`, `stop` and the end of a load.
+    /// To `mark`.
+    Marked(bool),
+    /// To `snapshot` (without peers), `stop` and the end of a load.
     Report(Box<Report>),
     /// The command was not understood or names what is not there.
     Error(String),

@@ -186,11 +186,10 @@ impl<W: Write> Driver<W> {
             }
             Ok(Command::Load(command)) => self.begin_load(command),
             Ok(Command::Mark(_)) => {
-                let report = self.report();
                 self.restart_window();
-                Ok(Some(Answer::Report(Box::new(report))))
+                Ok(Some(Answer::Marked(true)))
             }
-            Ok(Command::Snapshot(_)) => Ok(Some(Answer::Report(Box::new(self.report())))),
+            Ok(Command::Snapshot(_)) => Ok(Some(Answer::Report(Box::new(self.totals())))),
             Ok(Command::Stop(_)) => return self.end_load(),
         };
         match outcome {
@@ -355,7 +354,8 @@ impl<W: Write> Driver<W> {
         }
     }
 
-    fn report(&self) -> Report {
+    /// The sums of all peers.
+    fn totals(&self) -> Report {
         let mut report = Report {
             wall_s: self.now().since(self.window.since).as_secs_f64(),
             cpu_s: sys::process_cpu().saturating_sub(self.window.cpu).as_secs_f64(),
@@ -364,14 +364,23 @@ impl<W: Write> Driver<W> {
         };
         let mut delays = Histogram::default();
         for peer in &self.peers {
-            let received = peer.incoming.report();
             report.sent += peer.sent;
             report.unsent += peer.unsent;
-            report.total.add(&received);
+            report.total.add(&peer.incoming.counted());
             delays.merge(&peer.incoming.delays);
-            report.peers.push(PeerReport { id: peer.id.clone(), sent: peer.sent, received });
         }
         set_delays(&mut report.total, &delays);
+        report
+    }
+
+    /// The same with each peer's part.
+    fn report(&self) -> Report {
+        let mut report = self.totals();
+        report.peers = self
+            .peers
+            .iter()
+            .map(|peer| PeerReport { id: peer.id.clone(), sent: peer.sent, received: peer.incoming.report() })
+            .collect();
         report
     }
 

@@ -154,12 +154,19 @@ impl Incoming {
         }
     }
 
-    /// The counts, with losses and delays.
+    /// The counts with losses, without delays.
+    #[must_use]
+    pub fn counted(&self) -> Received {
+        let mut counts = self.counts.clone();
+        counts.lost = self.streams.iter().map(InStream::lost).sum();
+        counts.streams = self.streams.iter().filter(|stream| stream.received > 0).count() as u64;
+        counts
+    }
+
+    /// The counts with losses and delays.
     #[must_use]
     pub fn report(&self) -> Received {
-        let mut report = self.counts.clone();
-        report.lost = self.streams.iter().map(InStream::lost).sum();
-        report.streams = self.streams.iter().filter(|stream| stream.received > 0).count() as u64;
+        let mut report = self.counted();
         set_delays(&mut report, &self.delays);
         report
     }
