@@ -194,7 +194,9 @@ fn mask_address(value: &mut [u8; 20], address: SocketAddr, transaction_id: &[u8;
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => {
             head.copy_from_slice(&(1 << 16 | port).to_be_bytes());
-            body[..4].copy_from_slice(&(ip.to_bits() ^ MAGIC_COOKIE).to_be_bytes());
+            if let Some(field) = body.first_chunk_mut() {
+                *field = (ip.to_bits() ^ MAGIC_COOKIE).to_be_bytes();
+            }
             8
         }
         IpAddr::V6(ip) => {
