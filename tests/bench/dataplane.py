@@ -67,20 +67,27 @@ class Comparison:
 
 
 async def compare(
-    site: Site, scenario: Scenario, scales: Sequence[float], systems: Sequence[System], *, rounds: int = ROUNDS
+    site: Site,
+    scenario: Scenario,
+    scales: Sequence[float],
+    systems: Sequence[System],
+    beside: Sequence[System] = (),
+    *,
+    rounds: int = ROUNDS,
 ) -> Comparison:
-    """Serves a scenario by all systems at once and measures them in turn."""
+    """Serves a scenario by all systems at once and measures them in turn; what is `beside` only in the first round."""
     made = Comparison({}, {})
     async with contextlib.AsyncExitStack() as stack:
         running: list[Running] = []
-        for system in systems:
+        for system in (*systems, *beside):
             try:
                 running.append(await stack.enter_async_context(system.serve(site, scenario)))
             except LoadError as error:
                 made.why_not[system.name] = str(error)
                 print(f"  {scenario.name}: {system.name} is not measured: {error}", flush=True)
-        for _ in range(rounds):
-            for one in running:
+        compared = {system.name for system in systems}
+        for turn in range(rounds):
+            for one in [one for one in running if turn == 0 or one.name in compared]:
                 found = await slope(one, scales, WINDOW_S)
                 made.slopes.setdefault(one.name, []).append(found)
                 if found.complaint:
@@ -141,9 +148,10 @@ def _detail(comparisons: dict[str, Comparison]) -> dict[str, object]:
 
 
 async def _measure(site: Site) -> list[Result]:
-    systems: list[System] = [Parley("native"), Floor(), Janus(), Parley("reference")]
-    video = await compare(site, VIDEO, VIDEO_SCALES, [*systems, Janus(loops=1)])
-    audio = await compare(site, AUDIO, AUDIO_SCALES, systems)
+    systems: list[System] = [Parley("native"), Floor(), Janus()]
+    beside: list[System] = [Parley("reference"), Janus(loops=1)]
+    video = await compare(site, VIDEO, VIDEO_SCALES, systems, beside)
+    audio = await compare(site, AUDIO, AUDIO_SCALES, systems, beside)
     late = await delay(site, systems[0])
     DETAILS.parent.mkdir(parents=True, exist_ok=True)
     details = _detail({"video": video, "audio": audio})

@@ -25,7 +25,7 @@ from tests.bench.dataplane_systems import PROFILE, Running, Site, check_profiles
 Words = dict[str, Any]
 T = TypeVar("T")
 PROGRAM: Final = "janus"
-PORT: Final = 8188
+FIRST_PORT: Final = 8188  # of the API; each kind of Janus has its own
 ROOM: Final = 1
 _START_S: Final = 15.0
 _ANSWER_S: Final = 15.0
@@ -71,7 +71,7 @@ def _others(kind: str, wanted: str) -> str:
     return ",".join(sorted(found - {wanted}))
 
 
-def _configure(folder: Path, host: str, loops: int | None) -> None:
+def _configure(folder: Path, host: str, port: int, loops: int | None) -> None:
     core = _CORE.format(
         folder=folder,
         host=host,
@@ -80,7 +80,7 @@ def _configure(folder: Path, host: str, loops: int | None) -> None:
         transports=_others("transports", "libjanus_websockets.so"),
     )
     (folder / "janus.jcfg").write_text(core)
-    (folder / "janus.transport.websockets.jcfg").write_text(_WEBSOCKETS.format(port=PORT))
+    (folder / "janus.transport.websockets.jcfg").write_text(_WEBSOCKETS.format(port=port))
     (folder / "janus.plugin.videoroom.jcfg").write_text("general: { string_ids = false }\n")
 
 
@@ -170,10 +170,10 @@ class Session:
 
 
 @asynccontextmanager
-async def _process(site: Site, loops: int | None) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _process(site: Site, port: int, loops: int | None) -> AsyncIterator[asyncio.subprocess.Process]:
     with tempfile.TemporaryDirectory(prefix="parley-janus-") as name:
         folder = Path(name)
-        _configure(folder, site.network.server_host, loops)
+        _configure(folder, site.network.server_host, port, loops)
         words = [PROGRAM, "-F", str(folder), "-C", str(folder / "janus.jcfg")]
         nowhere = asyncio.subprocess.DEVNULL
         process = await asyncio.create_subprocess_exec(
@@ -188,12 +188,12 @@ async def _process(site: Site, loops: int | None) -> AsyncIterator[asyncio.subpr
 
 
 @asynccontextmanager
-async def _api(host: str) -> AsyncIterator[Session]:
+async def _api(host: str, port: int) -> AsyncIterator[Session]:
     async with aiohttp.ClientSession() as client:
         deadline = asyncio.get_running_loop().time() + _START_S
         while True:
             try:
-                socket = await client.ws_connect(f"ws://{host}:{PORT}", protocols=("janus-protocol",))
+                socket = await client.ws_connect(f"ws://{host}:{port}", protocols=("janus-protocol",))
                 break
             except aiohttp.ClientError:
                 if asyncio.get_running_loop().time() > deadline:
@@ -222,10 +222,10 @@ class Janus:
         reason = why_not(site)
         if reason is not None:
             raise LoadError(reason)
-        network = site.network
+        network, port = site.network, FIRST_PORT + (self._loops or 0)
         async with (
-            _process(site, self._loops) as process,
-            _api(network.server_host) as session,
+            _process(site, port, self._loops) as process,
+            _api(network.server_host, port) as session,
             generator(site.program, core=GENERATOR_CORE, host=network.generator_host) as load,
         ):
             await _create_room(session)

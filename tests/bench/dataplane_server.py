@@ -6,6 +6,7 @@ for each, `tracks` and `senders` are the engine's commands with their fields, `s
 
 import asyncio
 import json
+import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -34,7 +35,7 @@ _LINE_LIMIT: Final = 1 << 24
 def _native(host: str) -> ForwardingEngine:
     from conference.adapters.media.native import NativeEngine
 
-    engine: ForwardingEngine = NativeEngine(host, 0, workers=1)
+    engine: ForwardingEngine = NativeEngine(host, 0, workers=1, seed=secrets.randbits(63))
     return engine
 
 

@@ -108,3 +108,68 @@ fn consent_interval() -> Duration {
     chance::fill(&mut bytes);
     CONSENT_MIN + Duration::from_micros(u64::from_be_bytes(bytes) % CONSENT_SPREAD_MICROS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(name: &str) -> Credentials {
+        Credentials { ufrag: name.to_owned(), pwd: format!("the password of {name}") }
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_micros(millis * 1_000)
+    }
+
+    fn address() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 9))
+    }
+
+    fn answer(check: &Reply, password: &str) -> Vec<u8> {
+        let request = stun::parse(check.as_slice()).unwrap();
+        stun::binding_success(&request, address(), password).as_slice().to_vec()
+    }
+
+    #[test]
+    fn a_check_nominates_is_repeated_and_once_answered_becomes_consent() {
+        let (ours, theirs) = (credentials("ours"), credentials("theirs"));
+        let mut agent = Agent::new(ours, theirs.clone(), at(0));
+        let check = agent.poll(at(0)).unwrap();
+        let request = stun::parse(check.as_slice()).unwrap();
+        assert_eq!(request.username, "theirs:ours");
+        assert!(request.use_candidate && request.has_integrity(&theirs.pwd));
+        assert!(agent.poll(at(99)).is_none());
+        let again = agent.poll(at(100)).unwrap();
+        assert_eq!(again.as_slice(), check.as_slice(), "the same transaction");
+        assert!(matches!(agent.receive(&answer(&again, &theirs.pwd), address()), Outcome::Connected));
+        assert!(matches!(agent.receive(&answer(&again, &theirs.pwd), address()), Outcome::Nothing), "connected once");
+        assert!(agent.poll(at(4_000)).is_none());
+        let consent = agent.poll(at(5_300)).unwrap();
+        assert_ne!(stun::parse(consent.as_slice()).unwrap().transaction_id, request.transaction_id);
+        assert!(agent.poll(at(5_300 + 3_999)).is_none());
+        assert!(agent.poll(at(5_300 + 5_000)).is_some(), "consent within five seconds");
+    }
+
+    #[test]
+    fn a_forged_answer_and_one_to_another_check_are_nothing() {
+        let mut agent = Agent::new(credentials("ours"), credentials("theirs"), at(0));
+        let check = agent.poll(at(0)).unwrap();
+        assert!(matches!(agent.receive(&answer(&check, "a guess"), address()), Outcome::Nothing));
+        let other = Agent::new(credentials("ours"), credentials("theirs"), at(0)).poll(at(0)).unwrap();
+        let foreign = answer(&other, &credentials("theirs").pwd);
+        assert!(matches!(agent.receive(&foreign, address()), Outcome::Nothing));
+        assert!(matches!(agent.receive(b"no stun", address()), Outcome::Nothing));
+    }
+
+    #[test]
+    fn a_peer_that_checks_is_answered_where_it_knows_our_password() {
+        let (ours, theirs) = (credentials("ours"), credentials("theirs"));
+        let mut agent = Agent::new(ours.clone(), theirs.clone(), at(0));
+        let check = Agent::new(theirs, ours.clone(), at(0)).poll(at(0)).unwrap();
+        let Outcome::Answer(reply) = agent.receive(check.as_slice(), address()) else { panic!("no answer") };
+        let message = stun::parse(reply.as_slice()).unwrap();
+        assert!(message.is_success() && message.has_integrity(&ours.pwd));
+        let stranger = Agent::new(credentials("x"), Credentials { pwd: "wrong".to_owned(), ..ours }, at(0)).poll(at(0));
+        assert!(matches!(agent.receive(stranger.unwrap().as_slice(), address()), Outcome::Nothing));
+    }
+}

@@ -280,3 +280,124 @@ pub fn set_delays(report: &mut Received, delays: &Histogram) {
     report.delay_p99_ms = in_ms(99.0);
     report.delay_max_ms = delays.highest().as_secs_f64() * 1e3;
 }
+
+#[cfg(test)]
+mod tests {
+    use parley_core::wire::rtcp::Packet;
+
+    use super::*;
+
+    const SSRC: u32 = 9;
+
+    fn packet(sequence: u16, payload_type: u8, payload: &[u8], wide: u16) -> Vec<u8> {
+        let mut data = vec![0x90, payload_type, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0xbe, 0xde, 0, 1, 0x31, 0, 0, 0];
+        data[2..4].copy_from_slice(&sequence.to_be_bytes());
+        data[17..19].copy_from_slice(&wide.to_be_bytes());
+        data.extend_from_slice(payload);
+        data
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_micros(millis * 1_000)
+    }
+
+    fn incoming() -> Incoming {
+        let mut made = Incoming::default();
+        made.set_spec(Some(ReceiveSpec {
+            id: "s".to_owned(),
+            transport_cc: Some(3),
+            rtx_payload_types: vec![97],
+            feedback_ms: 100,
+            rtcp: true,
+        }));
+        made
+    }
+
+    fn stamped(sent: Instant) -> Vec<u8> {
+        let mut payload = vec![0; 40];
+        stamp::write(&mut payload, sent);
+        payload
+    }
+
+    fn nacked(incoming: &mut Incoming, now: Instant) -> Vec<u16> {
+        let mut buffer = Buffer::new();
+        incoming.write_nacks(&mut buffer, 1, now);
+        let parsed = rtcp::parse(buffer.as_slice()).into_iter().flatten();
+        parsed
+            .flat_map(|packet| if let Packet::Nack { numbers, .. } = packet { numbers.collect() } else { vec![] })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_missing_between_others_is_lost_and_what_comes_late_is_not() {
+        let mut incoming = incoming();
+        for (place, sequence) in [65_534, 65_535, 1, 2, 5, 4].into_iter().enumerate() {
+            incoming.take(&packet(sequence, 96, &stamped(at(10)), 7 + place as u16), at(12));
+        }
+        let report = incoming.report();
+        assert_eq!((report.packets, report.lost, report.reordered, report.streams), (6, 2, 1, 1), "0 and 3 are lost");
+        assert_eq!(report.delay_p99_ms, Some(2.0));
+    }
+
+    #[test]
+    fn a_window_counts_from_the_numbers_that_follow_it() {
+        let mut incoming = incoming();
+        for sequence in [10, 11, 13] {
+            incoming.take(&packet(sequence, 96, &stamped(at(1)), sequence), at(1));
+        }
+        incoming.restart();
+        for sequence in [12, 14, 16] {
+            incoming.take(&packet(sequence, 96, &stamped(at(2)), sequence), at(2));
+        }
+        let report = incoming.report();
+        assert_eq!((report.packets, report.lost, report.reordered), (3, 1, 1), "12 belonged to the former window");
+    }
+
+    #[test]
+    fn a_missing_number_is_asked_for_after_a_while_and_not_for_ever() {
+        let mut incoming = incoming();
+        for sequence in [20, 22, 24] {
+            incoming.take(&packet(sequence, 96, &stamped(at(0)), sequence), at(0));
+        }
+        assert!(nacked(&mut incoming, at(1)).is_empty(), "it may come yet");
+        assert_eq!(nacked(&mut incoming, at(25)), [21, 23]);
+        assert!(nacked(&mut incoming, at(30)).is_empty(), "the answer takes a round trip");
+        incoming.take(&packet(500, 97, &[0, 21, 1, 2, 3], 26), at(40));
+        assert_eq!(nacked(&mut incoming, at(130)), [23], "21 was sent again");
+        let rest: Vec<u16> = (1..20).flat_map(|turn| nacked(&mut incoming, at(130 + turn * 200))).collect();
+        assert_eq!(rest, [23, 23, 23]);
+        assert_eq!(incoming.report().retransmissions, 1);
+    }
+
+    #[test]
+    fn padding_and_the_payload_of_others_are_told_apart() {
+        let mut incoming = incoming();
+        incoming.take(&packet(1, 97, &[], 1), at(0));
+        incoming.take(&packet(2, 96, b"from somewhere else entirely", 2), at(0));
+        incoming.take(&[0x80; 5], at(0));
+        let report = incoming.report();
+        assert_eq!((report.padding, report.foreign, report.packets, report.bad), (1, 1, 1, 1));
+    }
+
+    #[test]
+    fn feedback_reports_each_arrival_once_and_gaps_as_missing() {
+        let mut incoming = incoming();
+        let mut statuses = Vec::new();
+        for (wide, millis) in [(65_534_u16, 100), (65_535, 101), (2, 102), (4, 300), (5, 301)] {
+            incoming.take(&packet(wide, 96, &stamped(at(0)), wide), at(millis));
+            if wide == 2 || wide == 5 {
+                let mut buffer = Buffer::new();
+                assert!(incoming.write_feedback(&mut buffer, 1));
+                for packet in rtcp::parse(buffer.as_slice()).into_iter().flatten() {
+                    let Packet::TransportFeedback(feedback) = packet else { continue };
+                    assert_eq!(feedback.media_ssrc, SSRC);
+                    statuses.extend(feedback.statuses().map(|(number, arrival)| (number, arrival.is_some())));
+                }
+            }
+        }
+        let expected =
+            [(65_534, true), (65_535, true), (0, false), (1, false), (2, true), (3, false), (4, true), (5, true)];
+        assert_eq!(statuses, expected);
+        assert!(!incoming.write_feedback(&mut Buffer::new(), 1), "nothing waits");
+    }
+}

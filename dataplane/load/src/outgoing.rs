@@ -209,3 +209,91 @@ impl OutStream {
         rtcp::write_cname(buffer, self.spec.ssrc, &self.spec.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parley_core::payload::{self, Codec};
+    use parley_core::srtp::{Opener, Profile};
+    use parley_core::wire::rtp;
+
+    use super::*;
+    use crate::command::Extensions;
+
+    fn spec(kind: Kind) -> StreamSpec {
+        StreamSpec {
+            id: "p".to_owned(),
+            ssrc: 5,
+            payload_type: 96,
+            kind,
+            mid: Some("0".to_owned()),
+            rid: None,
+            extensions: Extensions { mid: Some(4), rid: None, transport_cc: Some(3), audio_level: Some(1) },
+            frames_per_s: 30.0,
+            frame_packets: if kind == Kind::Video { 4 } else { 1 },
+            packet_bytes: if kind == Kind::Video { 1_200 } else { 160 },
+            phase: 0.0,
+        }
+    }
+
+    fn open(frame: &Frame) -> Vec<Vec<u8>> {
+        let mut opener = Opener::new(Profile::AeadAes128Gcm, &[7; 28]).unwrap();
+        let opened = frame.datagrams().map(|datagram| {
+            let mut data = datagram.to_vec();
+            let length = opener.open_rtp(&mut data).unwrap().len;
+            data.truncate(length);
+            data
+        });
+        opened.collect()
+    }
+
+    fn frames(kind: Kind, count: usize) -> Vec<Vec<Vec<u8>>> {
+        let sealer = Sealer::new(Profile::AeadAes128Gcm, &[7; 28]).unwrap();
+        let (mut stream, mut wide, mut frame) = (OutStream::new(spec(kind)), u16::MAX, Frame::default());
+        let made = (0..count).map(|place| {
+            if place == 2 {
+                stream.want_key_frame();
+            }
+            assert!(stream.write_frame(Instant::from_micros(77), &mut wide, &sealer, &mut frame));
+            open(&frame)
+        });
+        made.collect()
+    }
+
+    #[test]
+    fn a_frame_of_video_is_what_a_forwarder_takes_for_one() {
+        for (number, frame) in frames(Kind::Video, 4).iter().enumerate() {
+            assert_eq!(frame.iter().map(Vec::len).collect::<Vec<_>>(), [1_200; 4]);
+            for (place, data) in frame.iter().enumerate() {
+                let header = rtp::parse(data).unwrap();
+                let info = payload::inspect(Codec::Vp8, header.payload(data), header.marker);
+                assert_eq!(info.begins_frame, place == 0);
+                assert_eq!(header.marker, place == 3);
+                assert_eq!(info.begins_key_frame, place == 0 && (number == 0 || number == 2), "frame {number}");
+                let fields = info.vp8.unwrap();
+                assert_eq!((usize::from(fields.picture_id), usize::from(fields.tl0)), (number, number));
+                assert_eq!(stamp::read(header.payload(data)), Some(Instant::from_micros(77)));
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_go_up_by_one_and_time_by_a_frame() {
+        let packets: Vec<Vec<u8>> = frames(Kind::Video, 2).concat();
+        let headers: Vec<_> = packets.iter().map(|data| rtp::parse(data).unwrap()).collect();
+        let wide = |place: usize| headers[place].extensions(&packets[place]).find(|(id, _)| *id == 3).unwrap().1;
+        for place in 1..headers.len() {
+            assert_eq!(headers[place].sequence, headers[place - 1].sequence + 1);
+        }
+        assert_eq!((wide(0), wide(7)), (&[0, 0][..], &[0, 7][..]));
+        assert_eq!(headers[4].timestamp.wrapping_sub(headers[0].timestamp), 3_000);
+    }
+
+    #[test]
+    fn a_packet_of_sound_has_its_level_and_no_marker() {
+        let data = &frames(Kind::Audio, 1)[0][0];
+        let header = rtp::parse(data).unwrap();
+        assert_eq!(data.len(), 160);
+        assert!(!header.marker);
+        assert_eq!(header.extensions(data).find(|(id, _)| *id == 1).unwrap().1, [0x80 | 30]);
+    }
+}
