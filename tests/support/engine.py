@@ -5,6 +5,8 @@
 
 import asyncio
 import contextlib
+import importlib.util
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -73,7 +75,37 @@ class ReferenceFactory:
         self.ahead += seconds
 
 
-ENGINES: Final[tuple[Callable[[], EngineFactory], ...]] = (ReferenceFactory,)
+class NativeFactory:
+    """The native engine, whose own clock can be moved ahead."""
+
+    name = "native"
+
+    def __init__(self, workers: int = 1) -> None:
+        self._workers = workers
+        self._made: list[Any] = []
+
+    def make(self) -> ForwardingEngine:
+        engine = importlib.import_module("conference.adapters.media.native").NativeEngine
+        made: ForwardingEngine = engine("127.0.0.1", 0, workers=self._workers, seed=7)
+        self._made.append(made)
+        return made
+
+    async def advance(self, seconds: float) -> None:
+        for made in self._made:
+            made.shift_clock(seconds)
+
+
+def has_native() -> bool:
+    """Whether the wheel is installed. Where CI=1 a missing one is an error, not a reason to skip."""
+    return importlib.util.find_spec("parley_dataplane._native") is not None if _has_package() else False
+
+
+def _has_package() -> bool:
+    return importlib.util.find_spec("parley_dataplane") is not None
+
+
+_FACTORIES: Final[tuple[Callable[[], EngineFactory], ...]] = (ReferenceFactory, NativeFactory)
+ENGINES: Final = tuple(make for make in _FACTORIES if make is ReferenceFactory or has_native() or os.environ.get("CI"))
 
 
 class EnginePeer:

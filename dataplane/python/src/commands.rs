@@ -8,6 +8,7 @@ use parley_core::payload::Codec;
 use parley_core::srtp::Profile;
 use parley_core::units::DataRate;
 use parley_core::wire::rtp::ExtensionIds;
+use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -17,11 +18,9 @@ fn text(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Arc<str>> {
 
 fn value<'py, T>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<T>
 where
-    T: for<'a> FromPyObject<'a, 'py>,
-    for<'a> PyErr: From<<T as FromPyObject<'a, 'py>>::Error>,
+    T: FromPyObjectOwned<'py>,
 {
-    let attribute = object.getattr(name)?;
-    attribute.extract::<T>().map_err(PyErr::from)
+    object.getattr(name)?.extract::<T>().map_err(Into::into)
 }
 
 fn keys(object: &Bound<'_, PyAny>) -> PyResult<Keys> {

@@ -3,6 +3,7 @@
 use parley_core::congestion::Pause;
 use parley_core::engine::event::{Event, LayerStats, LinkReport, LinkState, SubscriberStats, TrackStats};
 use parley_core::payload::Codec;
+use parley_core::units::DataRate;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -43,7 +44,7 @@ fn link_report<'py>(py: Python<'py>, report: &LinkReport) -> PyResult<Bound<'py,
         report.sent_loss,
         report.round_trip.map(|trip| trip.as_secs_f64()),
         report.is_active,
-        report.estimate.map(|rate| rate.bps()),
+        report.estimate.map(DataRate::bps),
         report.layers_missed,
     )
         .into_pyobject(py)
@@ -103,7 +104,7 @@ pub fn subscriber<'py>(py: Python<'py>, stats: &SubscriberStats) -> PyResult<Bou
     }
     (
         &*stats.transport,
-        stats.estimate.map(|rate| rate.bps()),
+        stats.estimate.map(DataRate::bps),
         stats.sent.bps(),
         stats.loss,
         stats.round_trip.map(|trip| trip.as_secs_f64()),

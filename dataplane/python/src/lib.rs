@@ -7,10 +7,13 @@ mod wire;
 
 use std::os::fd::AsRawFd;
 
-use parley_udp::{Node as PacketNode, NodeConfig};
+use parley_udp::node::{Node as PacketNode, NodeConfig, WorkerStats};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+
+/// Statistics of many, each a tuple of fields.
+type Rows<'py> = Vec<Bound<'py, PyTuple>>;
 
 /// Totals in the order of the port's statistics.
 type Totals = (usize, usize, usize, u64, u64, u64, u64, u64);
@@ -84,16 +87,16 @@ impl Node {
 
     fn workers(&self) -> Vec<(f64, usize, usize, u64)> {
         let stats = self.lock().stats();
-        let one = |worker: parley_udp::WorkerStats| {
-            (worker.cpu.as_secs_f64(), worker.transports, worker.queued, worker.pipe_dropped)
-        };
+        let one =
+            |worker: WorkerStats| (worker.cpu.as_secs_f64(), worker.transports, worker.queued, worker.pipe_dropped);
         stats.workers.into_iter().map(one).collect()
     }
 
-    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<(Vec<Bound<'py, PyTuple>>, Vec<Bound<'py, PyTuple>>)> {
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<(Rows<'py>, Rows<'py>)> {
         let snapshot = py.detach(|| self.lock().snapshot());
         let tracks = snapshot.tracks.iter().map(|track| events::track(py, track)).collect::<PyResult<_>>()?;
-        let subscribers = snapshot.subscribers.iter().map(|one| events::subscriber(py, one)).collect::<PyResult<_>>()?;
+        let subscribers =
+            snapshot.subscribers.iter().map(|one| events::subscriber(py, one)).collect::<PyResult<_>>()?;
         Ok((tracks, subscribers))
     }
 

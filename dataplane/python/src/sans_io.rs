@@ -107,7 +107,8 @@ impl Engine {
 
     fn dropped<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dropped = PyDict::new(py);
-        for (reason, count) in DROPPED_NAMES.into_iter().zip(self.inner.stats().dropped).filter(|(_, count)| *count > 0) {
+        for (reason, count) in DROPPED_NAMES.into_iter().zip(self.inner.stats().dropped).filter(|(_, count)| *count > 0)
+        {
             dropped.set_item(reason, count)?;
         }
         Ok(dropped)

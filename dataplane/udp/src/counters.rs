@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Why the socket layer dropped something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// The kernel had no room for a datagram that came: the worker does not keep up.
+    ReceiveBufferFull,
     /// The kernel took nothing for a millisecond.
     SendBufferFull,
     /// The kernel refused a datagram, or its destination is not of the socket's address family.
@@ -24,10 +26,11 @@ pub enum Reason {
 }
 
 /// How many reasons there are.
-pub const REASONS: usize = 8;
+pub const REASONS: usize = 9;
 
 /// Names of [`Reason`], in its order.
 pub const REASON_NAMES: [&str; REASONS] = [
+    "receive-buffer-full",
     "send-buffer-full",
     "send-failed",
     "tcp-queue-full",
@@ -72,7 +75,7 @@ mod tests {
         let counters = Counters::default();
         counters.add(Reason::EventQueueFull, 3);
         counters.add(Reason::SendFailed, 1);
-        assert_eq!(counters.all(), [0, 1, 0, 0, 0, 0, 0, 3]);
+        assert_eq!(counters.all(), [0, 0, 1, 0, 0, 0, 0, 0, 3]);
         assert_eq!(REASON_NAMES[Reason::EventQueueFull as usize], "event-queue-full");
     }
 }

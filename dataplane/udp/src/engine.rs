@@ -62,7 +62,7 @@ impl PacketEngine for Engine {
         Self::snapshot(self)
     }
 
-    fn tcp_closed(&mut self, connection: u32) {
-        Self::tcp_closed(self, connection);
+    fn tcp_closed(&mut self, now: Instant, connection: u32) {
+        Self::tcp_closed(self, now, connection);
     }
 }

@@ -16,7 +16,8 @@ pub const MAX_EVENTS: usize = 4_096;
 
 #[derive(Debug, Default)]
 struct Waiting {
-    events: VecDeque<Event>,
+    /// With the worker that each comes from.
+    events: VecDeque<(usize, Event)>,
     /// Transports that ended by themselves, at most one entry for each that there was.
     ended: Vec<Arc<str>>,
 }
@@ -33,8 +34,8 @@ impl EventQueue {
         Ok(Self { waiting: Mutex::default(), readable: EventFd::new()? })
     }
 
-    /// Adds events; how many older ones had to go.
-    pub(crate) fn extend(&self, events: impl Iterator<Item = Event>) -> usize {
+    /// Adds events of a worker; how many older ones had to go.
+    pub(crate) fn extend(&self, worker: usize, events: impl Iterator<Item = Event>) -> usize {
         let mut events = events.peekable();
         if events.peek().is_none() {
             return 0;
@@ -50,7 +51,7 @@ impl EventQueue {
                 waiting.events.pop_front();
                 dropped += 1;
             }
-            waiting.events.push_back(event);
+            waiting.events.push_back((worker, event));
         }
         if was_empty {
             self.readable.raise();
@@ -58,8 +59,8 @@ impl EventQueue {
         dropped
     }
 
-    /// Takes at most `max` events, oldest first.
-    pub(crate) fn take(&self, max: usize) -> Vec<Event> {
+    /// Takes at most `max` events with their workers, oldest first.
+    pub(crate) fn take(&self, max: usize) -> Vec<(usize, Event)> {
         let mut waiting = lock(&self.waiting);
         let count = max.min(waiting.events.len());
         let taken = waiting.events.drain(..count).collect();

@@ -8,6 +8,7 @@ pub mod counters;
 mod engine;
 mod events;
 pub mod framing;
+mod layers;
 pub mod node;
 pub mod pipes;
 pub mod router;

@@ -15,7 +15,7 @@ use parley_core::engine::{Command, Event, Stats};
 use crate::counters::{Counters, REASON_NAMES, Reason};
 use crate::events::EventQueue;
 use crate::pipes::{self, MAX_WORKERS, PipeReceiver, PipeSender};
-use crate::router::{Orders, Router};
+use crate::router::{MERGED, Orders, Router};
 use crate::socket::UdpPort;
 use crate::sys::EventFd;
 use crate::worker::{Clock, Message, PacketEngine, Parts, Shared, Worker, lock};
@@ -178,11 +178,13 @@ impl Node {
     pub fn apply(&self, commands: impl IntoIterator<Item = (usize, Command)>) {
         let mut orders = Orders::new();
         let mut router = lock(&self.router);
-        for transport in self.events.take_ended() {
-            router.transport_ended(&transport, &mut orders);
-        }
+        self.forget_ended(&mut router, &mut orders);
         for (worker, command) in commands {
             router.route(worker, command, &mut orders);
+        }
+        let dropped = self.events.extend(MERGED, router.take_events().into_iter());
+        if let Some(worker) = self.workers.first() {
+            worker.counters.add(Reason::EventQueueFull, dropped);
         }
         self.hand_out(orders);
     }
@@ -201,12 +203,25 @@ impl Node {
         }
     }
 
-    /// Takes at most `max` events, oldest first.
+    /// Takes at most `max` events, oldest first. What several workers say of one track becomes one event.
     #[must_use]
     pub fn poll_events(&self, max: usize) -> Vec<Event> {
-        let events = self.events.take(max);
-        self.apply([]); // the end of a transport may close pipes
+        let mut orders = Orders::new();
+        let mut router = lock(&self.router);
+        let taken = self.events.take(max);
+        let mut events: Vec<Event> =
+            taken.into_iter().filter_map(|(worker, event)| router.merge(worker, event)).collect();
+        self.forget_ended(&mut router, &mut orders);
+        events.extend(router.take_events());
+        self.hand_out(orders);
         events
+    }
+
+    /// The end of a transport may close pipes.
+    fn forget_ended(&self, router: &mut Router, orders: &mut Orders) {
+        for transport in self.events.take_ended() {
+            router.transport_ended(&transport, orders);
+        }
     }
 
     /// Readable while events wait.

@@ -5,16 +5,20 @@
 
 use std::sync::Arc;
 
-use parley_core::engine::Command;
 use parley_core::engine::command::{SetSender, SetTrack};
+use parley_core::engine::{Command, Event};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::layers::{Layers, Wanted};
 use crate::pipes::{MAX_PIPES, pipe_id};
 
 type Id = Arc<str>;
 
 /// Commands with the worker that each is for, in order.
 pub type Orders = Vec<(usize, Command)>;
+
+/// In place of a worker: an event that is merged already.
+pub const MERGED: usize = usize::MAX;
 
 /// Where everything is. It holds what the control layer has named and not ended.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub struct Router {
     /// Numbers of the open pipes.
     numbers: FxHashSet<u32>,
     last_number: u32,
+    /// What the control layer is to be told.
+    events: Vec<Event>,
 }
 
 #[derive(Debug)]
@@ -42,6 +48,7 @@ struct Track {
     is_muted: Option<bool>,
     rank: Option<u32>,
     pipes: Vec<Pipe>,
+    wanted: Wanted,
 }
 
 /// A track's way to one other worker.
@@ -70,6 +77,7 @@ impl Router {
             senders: FxHashMap::default(),
             numbers: FxHashSet::default(),
             last_number: 0,
+            events: Vec::new(),
         }
     }
 
@@ -124,6 +132,31 @@ impl Router {
         }
     }
 
+    // --- events -----------------------------------------------------------------------------------------------------
+    /// What the control layer is told of a worker's event: of a track that is on several workers, what all want of it,
+    /// and only what its own worker hears.
+    pub fn merge(&mut self, worker: usize, event: Event) -> Option<Event> {
+        match event {
+            _ if worker == MERGED => Some(event),
+            Event::LayersWanted { track: id, layers } => {
+                let track = self.tracks.get_mut(&id)?;
+                track.wanted.report(worker, layers);
+                let layers = track.changed_layers()?;
+                Some(Event::LayersWanted { track: id, layers })
+            }
+            Event::AudioLevels(mut levels) => {
+                levels.retain(|(track, _)| self.worker_of_track(track).is_none_or(|owner| owner == worker));
+                (!levels.is_empty()).then_some(Event::AudioLevels(levels))
+            }
+            other => Some(other),
+        }
+    }
+
+    /// What commands have changed for the control layer.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
     // --- transports -------------------------------------------------------------------------------------------------
     fn add_transport(&mut self, id: Id, worker: usize, orders: &mut Orders) {
         self.remove_transport(&id, orders);
@@ -154,7 +187,8 @@ impl Router {
                 track.set = set;
             }
             None => {
-                let track = Track { worker, set, is_muted: None, rank: None, pipes: Vec::new() };
+                let track =
+                    Track { worker, set, is_muted: None, rank: None, pipes: Vec::new(), wanted: Wanted::default() };
                 self.tracks.insert(Arc::clone(&track.set.track), track);
             }
         }
@@ -241,6 +275,7 @@ impl Router {
         self.last_number = number;
         self.numbers.insert(number);
         track.pipes.push(Pipe { id: pipe, to: worker, senders: 1 });
+        self.events.extend(track.wanted_event());
         let id = &track.set.track;
         orders.push((track.worker, Command::OpenPipe { track: Arc::clone(id), pipe }));
         orders.push((worker, Command::SetPipedTrack { track: track.set.clone(), pipe }));
@@ -259,6 +294,8 @@ impl Router {
             return;
         }
         let pipe = track.pipes.swap_remove(at).id;
+        track.wanted.forget(worker);
+        self.events.extend(track.wanted_event());
         self.numbers.remove(&(pipe % MAX_PIPES));
         orders.push((track.worker, Command::ClosePipe { track: Arc::clone(&track.set.track), pipe }));
         orders.push((worker, Command::RemoveTrack { track: Arc::clone(&track.set.track) }));
@@ -268,5 +305,17 @@ impl Router {
     fn free_number(&self) -> u32 {
         let numbers = (1..=MAX_PIPES).map(|step| (self.last_number + step) % MAX_PIPES);
         numbers.into_iter().find(|number| !self.numbers.contains(number)).unwrap_or(self.last_number)
+    }
+}
+
+impl Track {
+    fn changed_layers(&mut self) -> Option<Layers> {
+        let workers: Vec<usize> = self.pipes.iter().map(|pipe| pipe.to).chain([self.worker]).collect();
+        self.wanted.changed(&workers)
+    }
+
+    fn wanted_event(&mut self) -> Option<Event> {
+        let layers = self.changed_layers()?;
+        Some(Event::LayersWanted { track: Arc::clone(&self.set.track), layers })
     }
 }

@@ -24,6 +24,8 @@ pub struct UdpPort {
     socket: UdpSocket,
     sender: sys::Sender,
     policy: Policy,
+    /// What the kernel said last of datagrams that it dropped.
+    receive_drops: u32,
 }
 
 /// What is remembered between batches, apart from the block that is sent.
@@ -56,13 +58,20 @@ impl UdpPort {
         sys::set_buffers(socket.as_fd(), SOCKET_BUFFER)?;
         let sender = sys::Sender::new(socket.local_addr()?.is_ipv6());
         let policy = Policy { counters, plain: HashSet::default(), has_waited: false };
-        Ok(Self { socket, sender, policy })
+        Ok(Self { socket, sender, policy, receive_drops: 0 })
     }
 
     /// The socket.
     #[must_use]
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Counts the datagrams that found a full receive buffer since the last call.
+    pub fn count_receive_drops(&mut self) {
+        let drops = sys::receive_drops(self.socket.as_fd());
+        let new = drops.wrapping_sub(std::mem::replace(&mut self.receive_drops, drops));
+        self.policy.counters.add(Reason::ReceiveBufferFull, usize::try_from(new).unwrap_or(0));
     }
 
     /// Sends the UDP messages of a batch; `other` gets those to TCP connections. What the kernel does not take is
@@ -175,5 +184,86 @@ fn failure(error: &io::Error, datagrams: usize) -> Failure {
         Some(libc::EINTR) => Failure::Interrupted,
         Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE) if datagrams > 1 => Failure::NoRuns,
         _ => Failure::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use parley_core::engine::batch::RunSlot;
+
+    use super::*;
+
+    fn bound() -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        socket
+    }
+
+    fn port() -> (UdpPort, Arc<Counters>) {
+        let counters = Arc::<Counters>::default();
+        (UdpPort::new(bound(), Arc::clone(&counters)).unwrap(), counters)
+    }
+
+    /// A batch with a run of these sizes.
+    fn batch_of(sizes: &[usize], to: &UdpSocket) -> Batch {
+        let (mut batch, mut slot) = (Batch::new(), RunSlot::default());
+        for size in sizes {
+            batch.space()[..*size].fill(7);
+            batch.commit(*size, Path::Udp(to.local_addr().unwrap()), &mut slot);
+        }
+        batch
+    }
+
+    fn sizes(socket: &UdpSocket, count: usize) -> Vec<usize> {
+        (0..count).map(|_| socket.recv(&mut [0; 2_000]).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_run_that_the_kernel_refuses_goes_out_datagram_by_datagram_and_is_remembered() {
+        let ((mut port, counters), receiver) = (port(), bound());
+        sys::refuse_runs(port.socket()).unwrap();
+        for round in 0..2 {
+            port.send(&batch_of(&[900, 900, 900, 100], &receiver), |_| unreachable!("no TCP"));
+            assert_eq!(sizes(&receiver, 4), [900, 900, 900, 100], "round {round}");
+            assert_eq!(port.policy.plain.len(), 1);
+        }
+        assert_eq!(counters.all(), [0; crate::counters::REASONS]);
+    }
+
+    #[test]
+    fn a_full_send_buffer_is_waited_for_once_and_then_the_rest_is_dropped() {
+        let ((mut port, counters), receiver) = (port(), bound());
+        let batch = batch_of(&[900, 900, 100, 800, 700, 700], &receiver);
+        let (socket, full) = (port.socket.as_fd(), io::Error::from_raw_os_error(libc::EAGAIN));
+        let mut block = port.sender.start();
+        for message in batch.messages() {
+            block.push(receiver.local_addr().unwrap(), message.segments, message.segment_size, message.count).unwrap();
+        }
+        assert_eq!(block.len(), 3);
+        assert_eq!(port.policy.after(&full, &mut block, socket, 1), 1, "there is room: again");
+        assert_eq!(counters.get(Reason::SendBufferFull), 0);
+        assert_eq!(port.policy.after(&full, &mut block, socket, 1), 3, "waited already");
+        assert_eq!(counters.get(Reason::SendBufferFull), 3);
+    }
+
+    #[test]
+    fn an_error_is_that_of_its_message_alone() {
+        let means = |code, datagrams| failure(&io::Error::from_raw_os_error(code), datagrams);
+        assert!(matches!(means(libc::ENOBUFS, 1), Failure::Full));
+        assert!(matches!(means(libc::EIO, 2), Failure::NoRuns));
+        assert!(matches!(means(libc::EIO, 1), Failure::Refused));
+        assert!(matches!(means(libc::ECONNREFUSED, 4), Failure::Refused));
+        assert!(matches!(means(libc::EINTR, 4), Failure::Interrupted));
+    }
+
+    #[test]
+    fn more_messages_than_one_call_takes_all_go_out() {
+        let ((mut port, counters), receiver) = (port(), bound());
+        let sent: Vec<usize> = (0..150).map(|number| 100 + number).collect(); // rising sizes: each its own message
+        port.send(&batch_of(&sent, &receiver), |_| unreachable!("no TCP"));
+        assert_eq!(sizes(&receiver, 150), sent);
+        assert_eq!(counters.get(Reason::SendFailed), 0);
     }
 }

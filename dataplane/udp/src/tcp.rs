@@ -5,7 +5,7 @@
 //! waiting in memory is bounded in both directions.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -274,6 +274,12 @@ impl TcpServer {
                 self.per_address.remove(&connection.peer);
             }
         }
+    }
+
+    /// The address of a connection's peer.
+    #[must_use]
+    pub fn peer_of(&self, id: u32) -> Option<SocketAddr> {
+        self.connections.get(&id)?.stream.peer_addr().ok()
     }
 
     /// A connection that was closed since the last call.

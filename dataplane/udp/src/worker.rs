@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,7 +73,7 @@ pub trait PacketEngine: Send + 'static {
     /// Everything at this moment.
     fn snapshot(&self) -> Snapshot;
     /// A TCP connection is closed and its number free.
-    fn tcp_closed(&mut self, connection: u32);
+    fn tcp_closed(&mut self, now: Instant, connection: u32);
 }
 
 /// The engine's clock: CLOCK_MONOTONIC in microseconds, and a shift that tests set.
@@ -117,6 +118,7 @@ pub(crate) struct Shared {
     pub(crate) wake: Arc<EventFd>,
     pub(crate) counters: Arc<Counters>,
     inbox: Mutex<Vec<Message>>,
+    has_mail: AtomicBool,
     published: Mutex<Published>,
     is_stopping: AtomicBool,
 }
@@ -138,12 +140,14 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     pub(crate) fn new(wake: Arc<EventFd>, counters: Arc<Counters>) -> Self {
         let (inbox, published) = (Mutex::default(), Mutex::default());
-        Self { wake, counters, inbox, published, is_stopping: AtomicBool::new(false) }
+        let (has_mail, is_stopping) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { wake, counters, inbox, has_mail, published, is_stopping }
     }
 
     /// Gives the worker messages and wakes it.
     pub(crate) fn send(&self, messages: impl IntoIterator<Item = Message>) {
         lock(&self.inbox).extend(messages);
+        self.has_mail.store(true, Ordering::Release);
         self.wake.raise();
     }
 
@@ -173,6 +177,10 @@ impl Outlet for Sockets {
             }
         });
         batch.clear();
+    }
+
+    fn peer_of(&self, connection: u32) -> Option<SocketAddr> {
+        self.tcp.peer_of(connection)
     }
 
     fn piped(&mut self, pipe: u32, packet: &PipedPacket<'_>) {
@@ -264,7 +272,7 @@ impl<E: PacketEngine> Worker<E> {
         }
         self.sockets.tcp.sweep(now);
         while let Some(connection) = self.sockets.tcp.next_closed() {
-            self.engine.tcp_closed(connection);
+            self.engine.tcp_closed(now, connection);
         }
         self.flush();
         self.report(now);
@@ -285,10 +293,7 @@ impl<E: PacketEngine> Worker<E> {
         match ready.token {
             UDP_TOKEN => self.receive_udp(),
             LISTENER_TOKEN => self.sockets.tcp.accept(self.clock.now()),
-            WAKE_TOKEN => {
-                self.shared.wake.clear();
-                self.backlog.extend(lock(&self.shared.inbox).drain(..));
-            }
+            WAKE_TOKEN => self.shared.wake.clear(),
             token => {
                 let Some(connection) = connection_of(token) else { return };
                 if ready.is_writable {
@@ -315,6 +320,7 @@ impl<E: PacketEngine> Worker<E> {
         for _ in 0..MAX_DRAINED {
             // an error other than "nothing there" is about an earlier datagram, and cleared by having been told
             let count = self.receiver.receive(self.sockets.udp.socket()).unwrap_or(0);
+            self.run_commands();
             let now = self.clock.now();
             for index in 0..count {
                 if let Some((from, datagram)) = self.receiver.datagram(index) {
@@ -330,7 +336,9 @@ impl<E: PacketEngine> Worker<E> {
     fn receive_tcp(&mut self, id: u32) {
         let now = self.clock.now();
         for _ in 0..MAX_READS {
-            match self.sockets.tcp.read(id, now) {
+            let input = self.sockets.tcp.read(id, now);
+            self.run_commands();
+            match input {
                 Input::Nothing => return,
                 Input::End => return self.sockets.tcp.close(id),
                 Input::Frames(mut reader) => {
@@ -364,7 +372,15 @@ impl<E: PacketEngine> Worker<E> {
         self.is_behind |= is_left;
     }
 
+    /// Applies the commands that came. Called after every read and before what was read is handed in: a datagram that a
+    /// peer sent after a command was given meets an engine that knows the command.
     fn run_commands(&mut self) {
+        if self.shared.has_mail.swap(false, Ordering::Acquire) {
+            self.backlog.extend(lock(&self.shared.inbox).drain(..));
+        }
+        if self.backlog.is_empty() {
+            return;
+        }
         let now = self.clock.now();
         for _ in 0..MAX_COMMANDS {
             match self.backlog.pop_front() {
@@ -382,10 +398,11 @@ impl<E: PacketEngine> Worker<E> {
 
     // --- what goes out ----------------------------------------------------------------------------------------------
     fn report(&mut self, now: Instant) {
-        let dropped = self.events.extend(std::iter::from_fn(|| self.engine.poll_event()));
+        let dropped = self.events.extend(self.index, std::iter::from_fn(|| self.engine.poll_event()));
         self.shared.counters.add(Reason::EventQueueFull, dropped);
         if now >= self.next_publication {
             self.next_publication = now + PUBLISH;
+            self.sockets.udp.count_receive_drops();
             let cpu = Duration::from_micros(sys::thread_cpu_micros());
             let tcp_connections = self.sockets.tcp.len();
             *lock(&self.shared.published) = Published { stats: self.engine.stats(), cpu, tcp_connections };

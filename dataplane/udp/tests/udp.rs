@@ -1,5 +1,4 @@
 //! Datagrams through a worker's UDP socket.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod stand_in;
 
@@ -117,4 +116,20 @@ fn a_flood_is_served_and_counted() {
     eventually("everything is counted", || node.stats().engine.received_packets == 10_000);
     assert!(node.stats().workers[0].cpu > Duration::ZERO);
     assert_eq!(address(&node, 0).port(), node.ports()[0]);
+}
+
+#[test]
+fn datagrams_that_the_kernel_had_no_room_for_are_counted() {
+    let node = node(1);
+    let socket = client(&node, 0);
+    socket.send(&[BUSY, 250]).unwrap();
+    let sent = 20_000;
+    for _ in 0..sent {
+        socket.send(&[ECHO; 1_200]).unwrap();
+    }
+    eventually("all are received or counted", || {
+        let received = node.stats().engine.received_packets;
+        received + dropped(&node, "receive-buffer-full") == sent + 1
+    });
+    assert!(dropped(&node, "receive-buffer-full") > 0);
 }

@@ -29,6 +29,11 @@ pub trait Outlet {
     /// Sends and clears a batch that is full.
     fn flush(&mut self, batch: &mut Batch);
 
+    /// The address of a TCP connection's peer.
+    fn peer_of(&self, _connection: u32) -> Option<SocketAddr> {
+        None
+    }
+
     /// Hands a packet of a track to another worker of this process. Never blocks; what does not fit is dropped there.
     fn piped(&mut self, _pipe: u32, _packet: &PipedPacket<'_>) {}
 

@@ -1,6 +1,7 @@
 //! Indexes that belong together, and removal, which keeps them in step.
 
 use crate::engine::Engine;
+use crate::engine::batch::Path;
 use crate::engine::sender::GONE;
 use crate::engine::track::Origin;
 use crate::engine::transport::Inbound;
@@ -51,6 +52,18 @@ impl Engine {
             if let Some(transport) = self.transports.get_mut(key) {
                 transport.addresses.push(path);
             }
+        }
+    }
+
+    /// A TCP connection has ended: nothing can be sent on it any more.
+    pub fn tcp_closed(&mut self, now: Instant, connection: u32) {
+        let path = Path::Tcp(connection);
+        if let Some(key) = self.index.by_path.remove(&path)
+            && let Some(transport) = self.transports.get_mut(key)
+        {
+            transport.ice.release(path, now);
+            transport.addresses.retain(|known| *known != path);
+            transport.destination = transport.ice.destination();
         }
     }
 

@@ -1,11 +1,12 @@
 //! The two ends of a pipe inside this process.
 
-use crate::engine::Engine;
+use crate::engine::batch::{Batch, Outlet};
 use crate::engine::command::SetTrack;
 use crate::engine::pipe::{PipeNotice, PipedPacket};
 use crate::engine::store::Meta;
 use crate::engine::stream::Report;
 use crate::engine::track::Origin;
+use crate::engine::{Engine, Io};
 use crate::time::Instant;
 
 impl Engine {
@@ -30,7 +31,14 @@ impl Engine {
 
     /// Takes in a packet of a track that another worker receives. Forwarding waits for the end of the drain, as for
     /// datagrams.
-    pub fn receive_piped(&mut self, now: Instant, pipe: u32, packet: &PipedPacket<'_>) {
+    pub fn receive_piped(
+        &mut self,
+        now: Instant,
+        pipe: u32,
+        packet: &PipedPacket<'_>,
+        _batch: &mut Batch,
+        _outlet: &mut dyn Outlet,
+    ) {
         let Some(&track_key) = self.index.pipes_in.get(&pipe) else { return };
         let Some(key) = self.piped_stream(track_key, packet.place, packet.ssrc) else { return };
         let Some(stream) = self.streams.get_mut(key) else { return };
@@ -57,7 +65,19 @@ impl Engine {
     }
 
     /// Takes a notice of the other end.
-    pub fn pipe_notice(&mut self, now: Instant, pipe: u32, notice: PipeNotice) {
+    pub fn receive_notice(
+        &mut self,
+        now: Instant,
+        pipe: u32,
+        notice: PipeNotice,
+        batch: &mut Batch,
+        outlet: &mut dyn Outlet,
+    ) {
+        self.take_notice(now, pipe, notice);
+        self.ask_key_frames(&mut Io { now, batch, outlet });
+    }
+
+    fn take_notice(&mut self, now: Instant, pipe: u32, notice: PipeNotice) {
         match notice {
             PipeNotice::KeyFrame { place } => {
                 let Some(&track) = self.index.pipes_out.get(&pipe) else { return };

@@ -18,6 +18,9 @@ use crate::time::Instant;
 use crate::wire::rtp::{self, MAX_DATAGRAM, RtpHeader};
 use crate::wire::stun;
 
+/// Told to a peer whose address the socket layer does not know any more.
+const UNKNOWN: SocketAddr = SocketAddr::new(core::net::IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED), 0);
+
 /// The values of a packet's extensions that the engine reads; empty for those that are not there.
 #[derive(Clone, Copy, Debug, Default)]
 struct Values<'a> {
@@ -82,7 +85,7 @@ impl Engine {
         };
         let seen_as = match from {
             Path::Udp(address) => address,
-            Path::Tcp(_) => SocketAddr::from(([0, 0, 0, 0], 0)), // the socket layer knows; clients do not need it
+            Path::Tcp(connection) => io.outlet.peer_of(connection).unwrap_or(UNKNOWN),
         };
         let Some(transport) = self.transports.get_mut(key) else { return };
         let Some(answer) = transport.ice.answer(&request, from, seen_as, io.now) else {

@@ -9,10 +9,9 @@ use crate::time::Instant;
 
 impl Engine {
     /// Every track and every transport that is sent to.
-    pub fn snapshot(&mut self, now: Instant) -> Snapshot {
-        for (_, stream) in &mut self.streams {
-            stream.rates.roll(now);
-        }
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let now = self.schedule.now();
         Snapshot {
             tracks: self.tracks.iter().map(|(_, track)| self.track_stats(track, now)).collect(),
             subscribers: self

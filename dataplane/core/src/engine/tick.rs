@@ -27,12 +27,20 @@ const MAX_BLOCKS: usize = 31;
 /// When what is due.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
+    now: Instant,
     next: Instant,
     pub(super) pacing: Option<Instant>,
     feedback: Instant,
     levels: Instant,
     reports: [Instant; SHARES],
     share: usize,
+}
+
+impl Schedule {
+    /// The moment of the last tick.
+    pub(super) const fn now(&self) -> Instant {
+        self.now
+    }
 }
 
 impl Engine {
@@ -45,6 +53,7 @@ impl Engine {
         if now < self.schedule.next {
             return;
         }
+        self.schedule.now = now;
         self.schedule.next = now + TICK;
         self.request_repairs(&mut io);
         if now >= self.schedule.feedback {

@@ -80,7 +80,6 @@ impl fmt::Debug for Sealer {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

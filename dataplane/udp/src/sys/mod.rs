@@ -61,6 +61,24 @@ pub(crate) fn set_buffers(socket: BorrowedFd<'_>, bytes: c_int) -> io::Result<()
     Ok(())
 }
 
+/// How many datagrams the kernel dropped because the socket's receive buffer was full, since the socket was made.
+pub(crate) fn receive_drops(socket: BorrowedFd<'_>) -> u32 {
+    const DROPS: usize = 8; // SK_MEMINFO_DROPS
+    let mut info = [0_u32; DROPS + 1];
+    let mut size = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
+    // SAFETY: the pointers describe `info` and its size, which outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    if result == 0 { info[DROPS] } else { 0 }
+}
+
 /// Limits what waits in the kernel of a TCP connection and was not sent yet.
 pub(crate) fn set_not_sent_limit(socket: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes)
@@ -96,4 +114,10 @@ impl EventFd {
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         std::os::fd::AsFd::as_fd(&self.0)
     }
+}
+
+/// Switches UDP checksums off: the kernel then refuses runs, as it does for a route that cannot split them.
+#[cfg(test)]
+pub(crate) fn refuse_runs(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)
 }

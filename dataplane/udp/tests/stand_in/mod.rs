@@ -65,9 +65,7 @@ fn run(to: Path, sizes: impl Iterator<Item = usize>, batch: &mut Batch, outlet: 
 }
 
 fn packet_info() -> parley_core::payload::PacketInfo {
-    let mut info = parley_core::payload::PacketInfo::default();
-    info.temporal = 2;
-    info
+    parley_core::payload::PacketInfo { temporal: 2, ..Default::default() }
 }
 
 fn piped(payload: &[u8]) -> PipedPacket<'_> {
@@ -170,7 +168,7 @@ impl PacketEngine for StandIn {
         Snapshot::default()
     }
 
-    fn tcp_closed(&mut self, connection: u32) {
+    fn tcp_closed(&mut self, _now: Instant, connection: u32) {
         self.events.push_back(event("closed", &connection.to_be_bytes()));
     }
 }
