@@ -49,8 +49,8 @@ class Call:
 
     def between(self, change: Callable[[Send, bytes, Any], None]) -> None:
         """From now on `change` decides what becomes of media on its way to subscribers."""
-        send = self.engine._state.send
-        self.engine._state.send = lambda data, address: (
+        send = self.engine.core.state.send
+        self.engine.core.state.send = lambda data, address: (
             change(send, data, address) if 128 <= data[0] < 192 and len(data) > 200 else send(data, address)
         )
 
