@@ -21,7 +21,7 @@ SHAPES: Final = {
     ),
 }
 NAMES: Final = tuple(SHAPES)
-ROUNDS: Final = 2
+ROUNDS: Final = 1
 
 
 async def _measure(site: Site) -> list[Result]:
