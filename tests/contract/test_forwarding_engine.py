@@ -416,7 +416,7 @@ async def test_a_layer_that_begins_is_aimed_at_at_once(engine: Bench) -> None:
         packet = media(number, payload=KEY_FRAME + rid, ssrc=ssrc)
         packet.extensions[10] = rid
         ann.send_rtp(packet)
-    await eventually(lambda: len(bob.rtp) == 2)
+        await eventually(lambda number=number: len(bob.rtp) == number)  # type: ignore[misc]
     assert [packet.payload[-1:] for packet in bob.rtp] == [b"q", b"f"]
 
 

@@ -75,6 +75,20 @@ impl Engine {
         }
     }
 
+    /// A layer begins: who waits for it takes it with its first packet.
+    pub(super) fn stream_began(&mut self, key: usize, now: Instant) {
+        let Some(track) = self.tracks.get(key) else { return };
+        if track.is_video {
+            self.allocate_for_track(key);
+            return;
+        }
+        for &sender in &track.senders {
+            if let Some(sender) = self.senders.get_mut(sender) {
+                track.aim(sender, &mut self.streams, now); // sound needs no key frame
+            }
+        }
+    }
+
     /// After feedback: the pace, and a new pass where the estimate limits.
     pub(super) fn estimate_changed(&mut self, key: usize, now: Instant) {
         let Some(budget) = self.transports.get_mut(key).and_then(|t| t.budget.as_mut()) else { return };
@@ -197,9 +211,6 @@ impl Engine {
             };
             let place = by_pin.unwrap_or_else(|| by_tile.min(by_link)).min(7);
             wanted |= u8::MAX >> (7 - place);
-        }
-        if !track.pipes.is_empty() {
-            wanted = u8::MAX; // the other worker tells what it needs of its own
         }
         let all = u8::MAX >> (8 - track.rids.len().min(8));
         self.tell_wanted(key, wanted & all, all, now);

@@ -49,15 +49,18 @@ impl Engine {
             return;
         };
         let Some(stream) = self.streams.get_mut(stream) else { return };
-        stream.sr = Some(report);
-        let place = stream.place;
+        let is_first = stream.sr.replace(report).is_none();
+        let (place, track) = (stream.place, stream.track);
+        if is_first {
+            self.report_track(track, io); // until they know the clock, nobody's lips are in step
+        }
         let notice = PipeNotice::SenderReport {
             place,
             ntp: report.ntp,
             rtp_timestamp: report.rtp_timestamp,
             arrival: report.arrival,
         };
-        for &pipe in self.tracks.get(stream.track).map_or(&[][..], |track| &track.pipes) {
+        for &pipe in self.tracks.get(track).map_or(&[][..], |track| &track.pipes) {
             io.outlet.notify(pipe, notice);
         }
     }

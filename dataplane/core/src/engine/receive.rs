@@ -250,7 +250,7 @@ impl Engine {
             self.pending.push(Pending { order, stream, number: meta.number });
         }
         if is_first {
-            self.allocate_for_track(track_key); // a layer that begins
+            self.stream_began(track_key, now);
         }
     }
 

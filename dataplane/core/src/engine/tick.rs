@@ -162,7 +162,7 @@ impl Engine {
 
     /// Layers come and go; a key frame that did not come is asked for again; sender reports.
     fn visit_sender(&mut self, key: usize, io: &mut Io<'_>) {
-        let Self { senders, tracks, streams, transports, .. } = self;
+        let Self { senders, tracks, streams, .. } = self;
         let Some(sender) = senders.get_mut(key) else { return };
         let Some(track) = tracks.get(sender.track) else { return };
         let mut asked = track.aim(sender, streams, io.now);
@@ -171,10 +171,27 @@ impl Engine {
         if (is_waiting && sender.is_connected) || sender.is_ask_due(io.now) {
             asked = track.ask_key_frame(sender, streams, io.now, false);
         }
-        let current = sender.current.and_then(|key| streams.get(key));
+        self.note_asking(asked);
+        self.report_sender(key, io);
+    }
+
+    /// Sender reports of a track to everybody who receives it.
+    pub(super) fn report_track(&mut self, key: usize, io: &mut Io<'_>) {
+        let count = self.tracks.get(key).map_or(0, |track| track.senders.len());
+        for at in 0..count {
+            if let Some(&sender) = self.tracks.get(key).and_then(|track| track.senders.get(at)) {
+                self.report_sender(sender, io);
+            }
+        }
+    }
+
+    /// The sender report that is due.
+    fn report_sender(&mut self, key: usize, io: &mut Io<'_>) {
+        let Some(sender) = self.senders.get_mut(key) else { return };
+        let current = sender.current.and_then(|key| self.streams.get(key));
         let (sr, clock_rate) = current.map_or((None, 1), |stream| (stream.sr, stream.clock_rate));
         if let Some((ntp, timestamp)) = sender.report(sr, clock_rate, io.now)
-            && let Some(transport) = transports.get_mut(sender.transport)
+            && let Some(transport) = self.transports.get_mut(sender.transport)
         {
             self.buffer.clear();
             #[expect(clippy::cast_possible_truncation, reason = "counters of the wire wrap")]
@@ -189,7 +206,6 @@ impl Engine {
             rtcp::write_cname(&mut self.buffer, sender.ssrc, &sender.cname);
             send_buffer(transport, &self.buffer, io);
         }
-        self.note_asking(asked);
     }
 
     // --- links ------------------------------------------------------------------------------------------------------
