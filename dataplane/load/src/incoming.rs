@@ -37,6 +37,8 @@ struct InStream {
     missing: Vec<Missing>,
     reported_expected: u64,
     reported_received: u64,
+    /// The middle of the last sender report's time, and when it came (RFC 3550 6.4.1).
+    sender_report: Option<(u32, Instant)>,
 }
 
 impl InStream {
@@ -49,6 +51,7 @@ impl InStream {
             missing: Vec::new(),
             reported_expected: 0,
             reported_received: 0,
+            sender_report: None,
         }
     }
 
@@ -87,7 +90,7 @@ impl InStream {
     }
 
     /// RFC 3550 6.4.1; the jitter is not measured.
-    fn report(&mut self) -> ReportBlock {
+    fn report(&mut self, now: Instant) -> ReportBlock {
         let expected = self.expected().saturating_sub(self.reported_expected);
         let received = self.received.saturating_sub(self.reported_received);
         self.reported_expected = self.expected();
@@ -100,8 +103,8 @@ impl InStream {
             #[expect(clippy::cast_possible_truncation, reason = "the cycles beyond 32 bits are not reported")]
             highest_sequence: self.highest as u32,
             jitter: 0,
-            last_sr: 0,
-            delay: 0,
+            last_sr: self.sender_report.map_or(0, |(middle, _)| middle),
+            delay: self.sender_report.map_or(0, |(_, at)| in_65536ths(now.since(at))),
         }
     }
 
@@ -260,17 +263,30 @@ impl Incoming {
         is_written
     }
 
+    /// Takes a sender report: its SSRC and its NTP time.
+    pub fn note_sender_report(&mut self, ssrc: u32, ntp: u64, now: Instant) {
+        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == ssrc) {
+            #[expect(clippy::cast_possible_truncation, reason = "the middle 32 bits are what is wanted")]
+            let middle = (ntp >> 16) as u32;
+            stream.sender_report = Some((middle, now));
+        }
+    }
+
     /// Appends receiver reports on streams that received something, at most 31 of them.
-    pub fn write_report(&mut self, buffer: &mut Buffer, sender_ssrc: u32) {
+    pub fn write_report(&mut self, buffer: &mut Buffer, sender_ssrc: u32, now: Instant) {
         let blocks: Vec<ReportBlock> = self
             .streams
             .iter_mut()
             .filter(|stream| stream.received > stream.reported_received)
             .take(31)
-            .map(InStream::report)
+            .map(|stream| stream.report(now))
             .collect();
         rtcp::write_receiver_report(buffer, sender_ssrc, &blocks);
     }
+}
+
+fn in_65536ths(time: Duration) -> u32 {
+    u32::try_from(time.as_micros() * 65_536 / 1_000_000).unwrap_or(u32::MAX)
 }
 
 /// Writes percentiles in milliseconds.
@@ -367,6 +383,30 @@ mod tests {
         let rest: Vec<u16> = (1..20).flat_map(|turn| nacked(&mut incoming, at(130 + turn * 200))).collect();
         assert_eq!(rest, [23, 23, 23]);
         assert_eq!(incoming.report().retransmissions, 1);
+    }
+
+    #[test]
+    fn a_report_tells_what_was_lost_since_the_last_and_when_the_sender_reported() {
+        let mut incoming = incoming();
+        let report = |incoming: &mut Incoming, now| {
+            let mut buffer = Buffer::new();
+            incoming.write_report(&mut buffer, 1, now);
+            let packets = rtcp::parse(buffer.as_slice()).into_iter().flatten();
+            let blocks = packets
+                .flat_map(|p| if let Packet::ReceiverReport { blocks, .. } = p { blocks.collect() } else { vec![] });
+            blocks.collect::<Vec<ReportBlock>>()
+        };
+        for sequence in [1, 2, 4] {
+            incoming.take(&packet(sequence, 96, &stamped(at(0)), sequence), at(0));
+        }
+        let first = report(&mut incoming, at(1));
+        assert_eq!((first[0].lost, first[0].fraction_lost, first[0].last_sr), (1, 64, 0));
+        incoming.take(&packet(5, 96, &stamped(at(0)), 5), at(2));
+        incoming.note_sender_report(SSRC, 0x1111_2222_3333_4444, at(500));
+        let second = report(&mut incoming, at(1_000));
+        assert_eq!((second[0].lost, second[0].fraction_lost), (1, 0));
+        assert_eq!((second[0].last_sr, second[0].delay), (0x2222_3333, 32_768), "half a second");
+        assert!(report(&mut incoming, at(1_100)).is_empty(), "nothing came since");
     }
 
     #[test]

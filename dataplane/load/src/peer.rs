@@ -212,7 +212,7 @@ impl Peer {
         let Some(srtp) = &mut self.srtp else { return };
         if matches!(datagram.get(1), Some(192..=223)) {
             match srtp.opener.open_rtcp(datagram) {
-                Ok(length) => self.take_rtcp(datagram.get(..length).unwrap_or_default()),
+                Ok(length) => self.take_rtcp(datagram.get(..length).unwrap_or_default(), now),
                 Err(error) => self.refuse(error),
             }
             return;
@@ -228,7 +228,7 @@ impl Peer {
         *if matches!(error, OpenError::Replayed) { &mut counts.duplicated } else { &mut counts.bad } += 1;
     }
 
-    fn take_rtcp(&mut self, data: &[u8]) {
+    fn take_rtcp(&mut self, data: &[u8], now: Instant) {
         let Ok(compound) = rtcp::parse(data) else {
             self.incoming.counts.bad += 1;
             return;
@@ -242,6 +242,7 @@ impl Peer {
                         self.want_key_frame(ssrc);
                     }
                 }
+                Packet::SenderReport { ssrc, ntp, .. } => self.incoming.note_sender_report(ssrc, ntp, now),
                 Packet::Nack { numbers, .. } => self.incoming.counts.nacked += numbers.count() as u64,
                 _ => {}
             }
@@ -300,7 +301,7 @@ impl Peer {
         self.send_feedback(now);
         if now >= self.next_report {
             self.next_report = now + REPORT_INTERVAL;
-            self.send_reports();
+            self.send_reports(now);
         }
         let pause = self.incoming.spec().map_or(250, |spec| spec.feedback_ms.clamp(5, 250));
         now + Duration::from_millis(u64::from(pause))
@@ -322,10 +323,10 @@ impl Peer {
         }
     }
 
-    fn send_reports(&mut self) {
+    fn send_reports(&mut self, now: Instant) {
         let mut buffer = Buffer::new();
         if self.incoming.spec().is_some_and(|spec| spec.rtcp) {
-            self.incoming.write_report(&mut buffer, self.ssrc);
+            self.incoming.write_report(&mut buffer, self.ssrc, now);
             rtcp::write_cname(&mut buffer, self.ssrc, &self.id);
             self.send_rtcp(&mut buffer);
         }
