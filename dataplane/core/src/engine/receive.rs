@@ -360,6 +360,9 @@ fn read_descriptor(stream: &mut Stream, track: &Track, descriptor: &[u8], meta: 
     if descriptor.is_empty() || !matches!(track.codec.codec, Codec::Av1 | Codec::Vp9) {
         return;
     }
+    if let Some([_, high, low]) = descriptor.first_chunk::<3>() {
+        meta.frame = u16::from_be_bytes([*high, *low]);
+    }
     if let Some(reader) = &mut stream.descriptors
         && let Ok(read) = reader.read(descriptor)
     {
