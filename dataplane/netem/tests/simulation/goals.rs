@@ -5,7 +5,7 @@
 use super::trace::{Figures, Trace};
 use super::{Path, Scenario, Stack, link, run};
 use core::time::Duration;
-use parley_netem::{GilbertElliott, Loss, Params};
+use parley_netem::{GilbertElliott, Loss};
 
 const REACTION_S: f64 = 5.0;
 const RISE_S: f64 = 15.0;
@@ -133,9 +133,7 @@ impl<S: Stack, F: Fn(usize) -> S> Trial<S, F> {
     }
 
     pub fn goes_away_for_four_seconds(&self) {
-        let down = Params { is_down: true, ..link(2_500) };
-        let path = Path::new(2_500).then(30, down).then(34, link(2_500));
-        self.each_seed(Scenario::new(90, path), |traces| {
+        self.each_seed(Scenario::new(90, Path::new(2_500).outage(30, 34)), |traces| {
             steady("before the outage", &traces[0], 0, 30);
             figures("outage", &traces[0], 30, 34);
             let after = steady("after the outage", &traces[0], 34, 90);
