@@ -18,7 +18,7 @@ const HEAD_ROOM: f64 = 1.1;
 const SHORTAGE: Duration = Duration::from_secs(1);
 /// How long a video stays where it was forced down to. It doubles for one that goes up and fails again.
 const HOLD: Duration = Duration::from_secs(10);
-const MAX_HOLD: Duration = Duration::from_secs(80);
+const MAX_HOLD: Duration = Duration::from_secs(40);
 /// How long a layer that is sent may exceed the rate that it was chosen for. A key frame, without which there is no switch,
 /// is seen for a second in what is measured over a second.
 const SURGE: Duration = Duration::from_millis(1_500);

@@ -96,7 +96,8 @@ fn uplink() -> Params {
 }
 
 pub fn link(kbps: u64) -> Params {
-    Params::rated(DataRate::from_bps(kbps * 1_000), DELAY, QUEUE)
+    let q = std::env::var("QUEUE").map_or(QUEUE, |q| Duration::from_millis(q.parse().expect("ms")));
+    Params::rated(DataRate::from_bps(kbps * 1_000), DELAY, q)
 }
 
 #[derive(Clone, Debug)]

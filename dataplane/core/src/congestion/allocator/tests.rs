@@ -198,7 +198,7 @@ fn a_layer_that_does_not_last_is_tried_ever_more_rarely() {
         }
         waits.push(view.now.since(began).as_millis() / 1_000);
     }
-    assert_eq!(waits, [10, 20, 40, 80]);
+    assert_eq!(waits, [10, 20, 40, 40]);
 }
 
 #[test]
