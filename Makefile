@@ -63,7 +63,7 @@ check-bicep:
 	@BICEP="$(BICEP)" tools/check_bicep.sh
 
 bench: environment-dev ## Measure speed and memory into build/bench.json
-	@tools/test_programs.sh
+	@tools/test_programs.sh bench
 	$(PY) -m tests.bench
 
 format: environment-dev ## Format the Python code and mend what ruff can

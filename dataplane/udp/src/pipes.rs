@@ -56,6 +56,7 @@ impl Parcel {
             padding: 0,
             level: 0xFF,
             orientation: 0xFF,
+            frame: 0,
             info: parley_core::payload::PacketInfo::default(),
             descriptor: &[],
             payload: &[],

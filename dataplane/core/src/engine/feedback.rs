@@ -4,6 +4,7 @@ use crate::engine::event::Dropped;
 use crate::engine::forward::{Lane, note_sent, seal};
 use crate::engine::pipe::PipeNotice;
 use crate::engine::rewrite::{Envelope, write_packet};
+use crate::engine::sender::Planned;
 use crate::engine::stream::Report;
 use crate::engine::track::Origin;
 use crate::engine::transport::{Inbound, Transport};
@@ -98,7 +99,7 @@ impl Engine {
             }
             let index = sender.next_rtx();
             let wide = if sender.head.has_wide() { transport.next_wide() } else { 0 };
-            let envelope = repair_envelope(rtx_ssrc, payload_type, index, Some(planned.out), wide, lane.io.now);
+            let envelope = repair_envelope(rtx_ssrc, payload_type, index, Some(&planned), wide, lane.io.now);
             let Some(len) =
                 seal(transport, index, &mut lane, |room| write_packet(room, &sender.head, &envelope, &planned, stored))
             else {
@@ -163,7 +164,7 @@ pub(super) fn repair_envelope(
     ssrc: u32,
     payload_type: u8,
     index: u64,
-    original: Option<u64>,
+    original: Option<&Planned>,
     wide: u64,
     now: crate::time::Instant,
 ) -> Envelope {
@@ -171,8 +172,9 @@ pub(super) fn repair_envelope(
         ssrc,
         payload_type,
         sequence: index as u16,
-        original: original.map(|out| out as u16),
+        original: original.map(|planned| planned.out as u16),
         wide: wide as u16,
+        frame: original.map_or(0, |planned| planned.picture),
         now,
     }
 }

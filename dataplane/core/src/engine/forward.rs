@@ -92,6 +92,7 @@ fn pipe_out(track: &Track, group: &[Pending], streams: &Slab<Stream>, io: &mut I
                 padding: meta.padding,
                 level: meta.level,
                 orientation: meta.orientation,
+                frame: meta.frame,
                 info: meta.info,
                 descriptor,
                 payload,

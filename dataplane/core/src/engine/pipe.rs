@@ -25,6 +25,8 @@ pub struct PipedPacket<'a> {
     pub level: u8,
     /// The byte of video orientation (3GPP TS 26.114), 0xFF where there is none.
     pub orientation: u8,
+    /// The frame number of the dependency descriptor, 0 where there is none.
+    pub frame: u16,
     /// What the payload told.
     pub info: PacketInfo,
     /// The dependency descriptor, empty where there is none.

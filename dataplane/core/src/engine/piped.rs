@@ -51,6 +51,7 @@ impl Engine {
             level: packet.level,
             orientation: packet.orientation,
             info: packet.info,
+            frame: packet.frame,
             ..Meta::default()
         };
         self.store(key, track_key, meta, packet.descriptor, packet.payload, now);

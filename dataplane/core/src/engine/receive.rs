@@ -276,6 +276,9 @@ impl Engine {
                 primary => Some(Inbound::Repair { track: named.track, place: named.place, primary }),
             };
         }
+        if matches!(transport.kind, Kind::Plain { .. }) {
+            return None; // the control layer names every SSRC there
+        }
         let track_key = self.track_for(transport, header, values.mid)?;
         let track = self.tracks.get(track_key)?;
         let is_repair = Some(header.payload_type) == track.codec.rtx_payload_type;
@@ -356,6 +359,9 @@ fn read_values<'a>(transport: &Transport, header: &RtpHeader, data: &'a [u8]) ->
 fn read_descriptor(stream: &mut Stream, track: &Track, descriptor: &[u8], meta: &mut Meta) {
     if descriptor.is_empty() || !matches!(track.codec.codec, Codec::Av1 | Codec::Vp9) {
         return;
+    }
+    if let Some([_, high, low]) = descriptor.first_chunk::<3>() {
+        meta.frame = u16::from_be_bytes([*high, *low]);
     }
     if let Some(reader) = &mut stream.descriptors
         && let Ok(read) = reader.read(descriptor)

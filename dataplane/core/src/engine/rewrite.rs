@@ -35,6 +35,8 @@ pub(crate) struct Envelope {
     pub(crate) original: Option<u16>,
     /// The transport-wide number.
     pub(crate) wide: u16,
+    /// The frame number of the dependency descriptor (AV1 RTP specification, A.8.1), which goes on over a switch.
+    pub(crate) frame: u16,
     pub(crate) now: Instant,
 }
 
@@ -48,6 +50,7 @@ impl Envelope {
             sequence: planned.out as u16,
             original: None,
             wide: wide as u16,
+            frame: planned.picture,
             now,
         }
     }
@@ -137,6 +140,7 @@ impl Head {
                 .into_iter()
                 .flatten()
                 .max()?;
+        let mut numbered_at = 0;
         let mut writer = ExtensionWriter::new(room, descriptor.len() > 16 || largest > 14);
         if let Some(id) = ids.transport_cc {
             writer.push(id, &envelope.wide.to_be_bytes())?;
@@ -154,9 +158,14 @@ impl Head {
             writer.push(id, &[meta.orientation])?;
         }
         if let (Some(id), false) = (ids.dependency_descriptor, descriptor.is_empty()) {
-            writer.push(id, descriptor)?;
+            numbered_at = writer.push(id, descriptor)?;
         }
-        Some(writer.finish())
+        let len = writer.finish();
+        if numbered_at > 0 && descriptor.len() >= 3 {
+            // The mandatory fields: flags and template, then the frame number.
+            room.get_mut(numbered_at + 1..numbered_at + 3)?.copy_from_slice(&envelope.frame.to_be_bytes());
+        }
+        Some(len)
     }
 }
 

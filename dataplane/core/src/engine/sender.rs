@@ -255,6 +255,11 @@ impl Sender {
             if is_in_order {
                 self.picture = Some((planned.picture, planned.tl0));
             }
+        } else if meta.descriptor_len > 0 {
+            planned.picture = meta.frame.wrapping_add(place.picture);
+            if is_in_order {
+                self.picture = Some((planned.picture, 0));
+            }
         }
         if !self.remember(&planned) {
             return None;
@@ -335,9 +340,10 @@ impl Sender {
             self.clock_offset = self.clock_for(meta.timestamp, stream, former, now);
         }
         let (mut picture, mut tl0) = self.numbering.pictures();
-        if let (Some(fields), Some(sent), true) = (&meta.info.vp8, self.picture, is_other) {
-            picture = sent.0.wrapping_add(1).wrapping_sub(fields.picture_id);
-            tl0 = sent.1.wrapping_add(1).wrapping_sub(fields.tl0);
+        if let (Some(sent), true) = (self.picture, is_other) {
+            let (first, first_tl0) = meta.info.vp8.map_or((meta.frame, 0), |fields| (fields.picture_id, fields.tl0));
+            picture = sent.0.wrapping_add(1).wrapping_sub(first);
+            tl0 = sent.1.wrapping_add(1).wrapping_sub(first_tl0);
         }
         self.numbering.restart(meta.number, picture, tl0);
         self.current = Some(key);

@@ -27,6 +27,8 @@ pub(crate) struct Meta {
     pub(crate) marker: bool,
     pub(crate) level: u8,
     pub(crate) orientation: u8,
+    /// The frame number of the dependency descriptor, where there is one.
+    pub(crate) frame: u16,
     pub(crate) info: PacketInfo,
     pub(crate) at: u64,
 }

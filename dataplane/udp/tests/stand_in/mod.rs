@@ -78,6 +78,7 @@ fn piped(payload: &[u8]) -> PipedPacket<'_> {
         padding: 0,
         level: 0xFF,
         orientation: 1,
+        frame: 9,
         info: packet_info(),
         descriptor: b"descriptor",
         payload,
