@@ -284,14 +284,14 @@ mod tests {
     #[test]
     fn a_limit_that_a_probe_has_met_holds_until_another_probe_or_what_arrives_refutes_it() {
         let mut control = RateControl::new(kbps(1_000), at(0));
-        control.probed(Measured { rate: kbps(1_140), is_limit: true }, at(0));
+        control.probed(Measured { rate: kbps(1_140), is_limit: true, is_sustained: false }, at(0));
         run(&mut control, 0, 10, seen(Usage::Normal, 1_000));
         assert_eq!(control.rate(), kbps(1_140));
         assert!(control.is_at_limit());
-        control.probed(Measured { rate: kbps(1_300), is_limit: false }, at(10_000));
+        control.probed(Measured { rate: kbps(1_300), is_limit: false, is_sustained: false }, at(10_000));
         run(&mut control, 10_000, 10, seen(Usage::Normal, 1_000));
         assert_eq!(control.rate(), kbps(1_510));
-        control.probed(Measured { rate: kbps(1_000), is_limit: true }, at(20_000));
+        control.probed(Measured { rate: kbps(1_000), is_limit: true, is_sustained: false }, at(20_000));
         run(&mut control, 20_000, 5, seen(Usage::Normal, 1_200));
         assert!(control.rate() > kbps(1_700));
     }
@@ -300,7 +300,7 @@ mod tests {
     fn the_rate_stays_in_its_range() {
         let mut control = RateControl::new(DataRate::ZERO, at(0));
         assert_eq!(control.rate(), MIN_RATE);
-        control.probed(Measured { rate: DataRate::from_bps(u64::MAX), is_limit: false }, at(50));
+        control.probed(Measured { rate: DataRate::from_bps(u64::MAX), is_limit: false, is_sustained: false }, at(50));
         assert_eq!(control.rate(), MAX_RATE);
         control.update(seen(Usage::Over, 0), at(100));
         assert_eq!(control.rate(), MIN_RATE);

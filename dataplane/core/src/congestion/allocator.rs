@@ -18,7 +18,7 @@ const HEAD_ROOM: f64 = 1.1;
 const SHORTAGE: Duration = Duration::from_secs(1);
 /// How long a video stays where it was forced down to. It doubles for one that goes up and fails again.
 const HOLD: Duration = Duration::from_secs(10);
-const MAX_HOLD: Duration = Duration::from_secs(80);
+const MAX_HOLD: Duration = Duration::from_secs(40);
 /// How long a layer that is sent may exceed the rate that it was chosen for. A key frame, without which there is no switch,
 /// is seen for a second in what is measured over a second.
 const SURGE: Duration = Duration::from_millis(1_500);
@@ -225,6 +225,8 @@ pub struct Allocator {
     tracks: Vec<Track>, // by id
     picks: Vec<Pick>,
     round: u32,
+    is_limited: bool,
+    was_limited: bool,
     resume: Resume,
     wanted: DataRate,
 }
@@ -250,6 +252,7 @@ impl Allocator {
     ) {
         demands.sort_unstable_by_key(|demand| (demand.rank, demand.id));
         out.clear();
+        (self.was_limited, self.is_limited) = (self.is_limited, budget.has_feedback);
         self.remember(now, demands);
         self.want(last_n, demands);
         let video = budget.for_video();
@@ -405,7 +408,7 @@ impl Allocator {
         let track = &mut self.tracks[pick.track];
         if pick.layer > pick.former && pick.former.is_some() {
             track.raised_at = Some(now);
-        } else if pick.is_wanted && pick.layer < pick.former {
+        } else if pick.is_wanted && pick.layer < pick.former && self.was_limited {
             track.forced_down(now);
         }
         if pick.layer != pick.former {

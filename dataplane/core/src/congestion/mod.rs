@@ -174,9 +174,11 @@ impl Congestion {
         self.conclude_probe(now);
     }
 
+    /// A short burst finds its way through a queue that others keep full, and says nothing of our share: what it has
+    /// measured then is not believed.
     fn conclude_probe(&mut self, now: Instant) {
         let measured = self.prober.conclude(self.sought(), now);
-        if let Some(measured) = measured.filter(|_| self.usage(now) != Usage::Over) {
+        if let Some(measured) = measured.filter(|measured| measured.is_sustained || !self.delay.is_queue()) {
             self.control.probed(measured, now);
         }
     }

@@ -26,7 +26,7 @@ const UNSATURATED: f64 = 0.9;
 const SATURATED_SHARE: f64 = 0.95;
 /// A discovery that found so much of its rate is followed by a larger one.
 const SUCCESS: f64 = 0.7;
-/// How long the queue of a short cluster may still be seen when its last packet is reported.
+/// How long the queue of a cluster may still be seen when its last packet is reported.
 const DISTURBANCE: Duration = Duration::from_millis(200);
 const INTERVAL: Duration = Duration::from_secs(5);
 /// After a discovery that measured nothing, a few times.
@@ -94,6 +94,8 @@ pub(super) struct Measured {
     pub rate: DataRate,
     /// It is what the link carries at most.
     pub is_limit: bool,
+    /// It was carried for long.
+    pub is_sustained: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,15 +176,16 @@ impl Cluster {
         if !is_enough || (self.purpose == Purpose::Hold && self.is_delayed) {
             return Measured::default();
         }
+        let is_sustained = self.purpose == Purpose::Hold;
         let sent = rate(self.arrived.1 - self.edges.0, self.sending);
         let arrived = rate(self.arrived.1 - self.edges.1, self.arrival);
         if sent == DataRate::ZERO || arrived > sent.scaled(MAX_COMPRESSION) {
             return Measured::default();
         }
         if arrived < sent.scaled(UNSATURATED) {
-            return Measured { rate: arrived.scaled(SATURATED_SHARE), is_limit: true };
+            return Measured { rate: arrived.scaled(SATURATED_SHARE), is_limit: true, is_sustained };
         }
-        Measured { rate: sent.min(arrived), is_limit: false }
+        Measured { rate: sent.min(arrived), is_limit: false, is_sustained }
     }
 }
 
@@ -235,10 +238,9 @@ impl Prober {
         self.queued = Some(rate);
     }
 
-    /// Whether a short cluster fills the queue: until it is measured, and a little longer.
+    /// Whether a cluster fills the queue: until it is measured, and a little longer.
     pub fn is_disturbing(&self, now: Instant) -> bool {
-        let is_short = self.active.as_ref().is_some_and(|cluster| cluster.purpose != Purpose::Hold);
-        is_short || self.ended_at.is_some_and(|at| now.since(at) < DISTURBANCE)
+        self.active.is_some() || self.ended_at.is_some_and(|at| now.since(at) < DISTURBANCE)
     }
 
     pub const fn set_jitter(&mut self, jitter: Duration) {
@@ -311,7 +313,7 @@ impl Prober {
     pub fn conclude(&mut self, wanted: Option<DataRate>, now: Instant) -> Option<Measured> {
         let cluster = self.active.filter(|cluster| cluster.is_over(now))?;
         self.active = None;
-        self.ended_at = Some(now).filter(|_| cluster.purpose != Purpose::Hold);
+        self.ended_at = Some(now);
         let found = cluster.measured();
         let measured = found.rate;
         let is_success = measured > cluster.probe.rate.scaled(SUCCESS);

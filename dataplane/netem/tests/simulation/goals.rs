@@ -5,7 +5,7 @@
 use super::trace::{Figures, Trace};
 use super::{Path, Scenario, Stack, link, run};
 use core::time::Duration;
-use parley_netem::{GilbertElliott, Loss, Params};
+use parley_netem::{GilbertElliott, Loss};
 
 const REACTION_S: f64 = 5.0;
 const RISE_S: f64 = 15.0;
@@ -29,7 +29,7 @@ impl<S: Stack, F: Fn(usize) -> S> Trial<S, F> {
         Self { build, seeds: seeds.unwrap_or(3), is_traced: std::env::var_os("TRACE").is_some() }
     }
 
-    fn each_seed(&self, scenario: Scenario, check: impl Fn(&[Trace])) {
+    fn each_seed(&self, scenario: &Scenario, check: impl Fn(&[Trace])) {
         for seed in 1..=self.seeds {
             eprintln!("seed {seed}");
             let traces = run(&Scenario { seed, ..scenario.clone() }, (self.build)(scenario.paths.len()));
@@ -41,7 +41,7 @@ impl<S: Stack, F: Fn(usize) -> S> Trial<S, F> {
     }
 
     pub fn falls_from_3_mbps_to_500_kbps(&self) {
-        self.each_seed(Scenario::new(90, Path::new(3_000).then(30, link(500))), |traces| {
+        self.each_seed(&Scenario::new(90, Path::new(3_000).then(30, link(500))), |traces| {
             let before = steady("3 Mb/s", &traces[0], 0, 30);
             assert!(before.layer == Some(2) && before.video == 1.0);
             let after = steady("3 Mb/s -> 500 kb/s", &traces[0], 30, 90);
@@ -51,7 +51,7 @@ impl<S: Stack, F: Fn(usize) -> S> Trial<S, F> {
     }
 
     pub fn falls_from_500_to_100_kbps(&self) {
-        self.each_seed(Scenario::new(90, Path::new(500).then(30, link(100))), |traces| {
+        self.each_seed(&Scenario::new(90, Path::new(500).then(30, link(100))), |traces| {
             let before = steady("500 kb/s", &traces[0], 0, 30);
             assert!(before.layer.is_some() && before.video == 1.0);
             let after = steady("500 -> 100 kb/s", &traces[0], 30, 90);
@@ -61,7 +61,7 @@ impl<S: Stack, F: Fn(usize) -> S> Trial<S, F> {
     }
 
     pub fn rises_from_100_kbps_to_2_mbps(&self) {
-        self.each_seed(Scenario::new(120, Path::new(100).then(60, link(2_000))), |traces| {
+        self.each_seed(&Scenario::new(120, Path::new(100).then(60, link(2_000))), |traces| {
             steady("100 kb/s", &traces[0], 0, 60);
             let after = steady("100 kb/s -> 2 Mb/s", &traces[0], 60, 120);
             assert!(after.risen_s.is_some_and(|risen| risen <= RISE_S));
@@ -73,7 +73,7 @@ impl<S: Stack, F: Fn(usize) -> S> Trial<S, F> {
     pub fn loses_five_percent(&self) {
         let mut path = Path::new(3_000);
         path.down.loss = Loss::Random(0.05);
-        self.each_seed(Scenario::new(90, path.clone()), |traces| {
+        self.each_seed(&Scenario::new(90, path.clone()), |traces| {
             let figures = steady("5 % loss", &traces[0], 0, 90);
             assert!(figures.video == 1.0 && figures.layer >= Some(1));
         });
@@ -83,7 +83,7 @@ impl<S: Stack, F: Fn(usize) -> S> Trial<S, F> {
         let model = GilbertElliott { to_bad: 0.01, to_good: 0.2, loss_when_good: 0.001, loss_when_bad: 0.6 };
         let mut path = Path::new(3_000);
         path.down.loss = Loss::GilbertElliott(model);
-        self.each_seed(Scenario::new(90, path.clone()), |traces| {
+        self.each_seed(&Scenario::new(90, path.clone()), |traces| {
             let figures = steady("bursts of loss", &traces[0], 0, 90);
             assert!(figures.video == 1.0 && figures.layer >= Some(1));
         });
@@ -92,7 +92,7 @@ impl<S: Stack, F: Fn(usize) -> S> Trial<S, F> {
     pub fn has_80_ms_of_jitter(&self) {
         let mut path = Path::new(3_000);
         path.down.jitter = Duration::from_millis(80);
-        self.each_seed(Scenario::new(90, path.clone()), |traces| {
+        self.each_seed(&Scenario::new(90, path.clone()), |traces| {
             let figures = steady("80 ms of jitter", &traces[0], 0, 90);
             assert!(figures.video == 1.0 && figures.layer >= Some(1));
         });
@@ -100,7 +100,7 @@ impl<S: Stack, F: Fn(usize) -> S> Trial<S, F> {
 
     pub fn shares_with_a_greedy_flow(&self) {
         let scenario = Scenario { greedy: Some((30, 90)), ..Scenario::new(150, Path::new(2_500)) };
-        self.each_seed(scenario, |traces| {
+        self.each_seed(&scenario, |traces| {
             steady("before the greedy flow", &traces[0], 0, 30);
             let shared = figures("with the greedy flow", &traces[0], 30, 90);
             assert!(shared.oversent <= OVERSENT && shared.audio_gap_s <= AUDIO_GAP_S && shared.video >= 0.75);
@@ -114,7 +114,7 @@ impl<S: Stack, F: Fn(usize) -> S> Trial<S, F> {
     pub fn has_a_publisher_that_loses_packets(&self) {
         let mut scenario = Scenario::new(60, Path::new(3_000));
         scenario.publisher.loss = Loss::Random(0.1);
-        self.each_seed(scenario, |traces| {
+        self.each_seed(&scenario, |traces| {
             let figures = steady("a publisher that loses packets", &traces[0], 0, 60);
             assert!(figures.video == 1.0 && figures.layer == Some(2));
         });
@@ -124,7 +124,7 @@ impl<S: Stack, F: Fn(usize) -> S> Trial<S, F> {
         let speeds = [100, 300, 700, 1_200, 2_500, 6_000];
         let least = [None, Some(0), Some(0), Some(1), Some(2), Some(2)];
         let scenario = Scenario { paths: speeds.map(Path::new).to_vec(), ..Scenario::new(90, Path::new(0)) };
-        self.each_seed(scenario, |traces| {
+        self.each_seed(&scenario, |traces| {
             for ((speed, least), trace) in speeds.iter().zip(least).zip(traces) {
                 let figures = steady(&format!("one of six, {speed} kb/s"), trace, 0, 90);
                 assert!(figures.layer >= least && figures.layer.is_some() == least.is_some(), "{figures}");
@@ -133,9 +133,7 @@ impl<S: Stack, F: Fn(usize) -> S> Trial<S, F> {
     }
 
     pub fn goes_away_for_four_seconds(&self) {
-        let down = Params { is_down: true, ..link(2_500) };
-        let path = Path::new(2_500).then(30, down).then(34, link(2_500));
-        self.each_seed(Scenario::new(90, path), |traces| {
+        self.each_seed(&Scenario::new(90, Path::new(2_500).outage(30, 34)), |traces| {
             steady("before the outage", &traces[0], 0, 30);
             figures("outage", &traces[0], 30, 34);
             let after = steady("after the outage", &traces[0], 34, 90);

@@ -55,6 +55,7 @@ impl Packet {
 
 #[derive(Clone, Debug, Default)]
 struct Encoder {
+    is_off: bool,
     sequence: u64,
     debt: f64, // bytes to be saved
     key_at: Option<Instant>,
@@ -91,6 +92,15 @@ impl Publisher {
         self.encoders[usize::from(layer)].key_at.get_or_insert(now + KEY_FRAME_DELAY);
     }
 
+    /// Stops a layer that nobody receives, or begins it anew.
+    pub fn switch(&mut self, layer: u8, is_on: bool, now: Instant) {
+        let encoder = &mut self.encoders[usize::from(layer)];
+        if is_on && encoder.is_off {
+            encoder.key_at = Some(now + KEY_FRAME_DELAY);
+        }
+        encoder.is_off = !is_on;
+    }
+
     /// What is captured by `now`.
     pub fn packets(&mut self, now: Instant, out: &mut Vec<Packet>) {
         while self.audio_at <= now {
@@ -109,6 +119,9 @@ impl Publisher {
 
     fn encode(&mut self, layer: u8, now: Instant, out: &mut Vec<Packet>) {
         let encoder = &mut self.encoders[usize::from(layer)];
+        if encoder.is_off {
+            return;
+        }
         let is_key = encoder.key_at.take_if(|at| *at <= now).is_some();
         let temporal = if is_key { 0 } else { (self.frame % 2) as u8 };
         let usual = LAYER_BPS[usize::from(layer)] as f64 / 8.0 / 30.0;

@@ -1,8 +1,8 @@
 //! A conference in virtual time: a publisher, an SFU, and subscribers behind links that are bad in known ways.
 //!
 //! The SFU is a [`Stack`]: the algorithms alone, or the whole engine with its packets sealed and parsed.
+#![allow(dead_code, reason = "each kind of SFU needs a part of it")]
 
-pub mod algorithms;
 pub mod goals;
 pub mod greedy;
 pub mod media;
@@ -17,16 +17,24 @@ use parley_core::units::DataRate;
 use parley_netem::{Link, Params};
 use trace::{Sample, Trace};
 
+/// When each run begins.
+pub const START: Instant = Instant::from_micros(1_000_000_000);
 pub const SAMPLE: Duration = Duration::from_millis(50);
 
 /// An SFU with its subscribers' ends, without the links between them.
 pub trait Stack {
     /// What goes over the links.
     type Datagram;
+    /// A packet leaves the publisher; it may be lost on the way.
+    fn captured(&mut self, _packet: &Packet) {}
     /// A packet of the publisher has come to the SFU.
     fn publish(&mut self, now: Instant, packet: Packet);
     /// A layer of which the SFU asks a key frame.
     fn key_frame_request(&mut self) -> Option<u8>;
+    /// A layer that the SFU wants to be stopped or begun.
+    fn layer_switch(&mut self) -> Option<(u8, bool)> {
+        None
+    }
     /// Lets time pass, at the SFU and at the subscribers.
     fn run(&mut self, now: Instant);
     fn next_at(&self) -> Instant;
@@ -47,8 +55,6 @@ pub struct View {
     pub layer: Option<u8>,
     pub is_paused: bool,
     pub audio_received: u64,
-    pub video_received: u64,
-    pub has_feedback: bool,
 }
 
 /// A subscriber's link in both directions.
@@ -57,12 +63,23 @@ pub struct Path {
     pub down: Params,
     pub changes: Vec<(Duration, Params)>,
     pub up: Params,
+    pub up_changes: Vec<(Duration, Params)>,
 }
 
 impl Path {
     /// `kbps` with a one-way delay of 25 ms and a queue of 300 ms; the way up has the delay only.
     pub fn new(kbps: u64) -> Self {
-        Self { down: link(kbps), changes: Vec::new(), up: Params { delay: DELAY, ..Params::default() } }
+        Self { down: link(kbps), changes: Vec::new(), up: uplink(), up_changes: Vec::new() }
+    }
+
+    /// Takes both directions away for a while.
+    pub fn outage(mut self, from_s: u64, to_s: u64) -> Self {
+        let (down, up) = (self.down.clone(), self.up.clone());
+        for (at_s, is_down) in [(from_s, true), (to_s, false)] {
+            self.changes.push((Duration::from_secs(at_s), Params { is_down, ..down.clone() }));
+            self.up_changes.push((Duration::from_secs(at_s), Params { is_down, ..up.clone() }));
+        }
+        self
     }
 
     pub fn then(mut self, at_s: u64, params: Params) -> Self {
@@ -74,8 +91,13 @@ impl Path {
 pub const DELAY: Duration = Duration::from_millis(25);
 pub const QUEUE: Duration = Duration::from_millis(300);
 
+fn uplink() -> Params {
+    Params { delay: DELAY, ..Params::default() }
+}
+
 pub fn link(kbps: u64) -> Params {
-    Params::rated(DataRate::from_bps(kbps * 1_000), DELAY, QUEUE)
+    let q = std::env::var("QUEUE").map_or(QUEUE, |q| Duration::from_millis(q.parse().expect("ms")));
+    Params::rated(DataRate::from_bps(kbps * 1_000), DELAY, q)
 }
 
 #[derive(Clone, Debug)]
@@ -119,9 +141,8 @@ pub struct World<S: Stack> {
 
 /// Runs a scenario and gives what was seen at each subscriber.
 pub fn run<S: Stack>(scenario: &Scenario, stack: S) -> Vec<Trace> {
-    let start = Instant::from_micros(1_000_000_000);
-    let mut world = World::new(scenario, stack, start);
-    while world.now < start + Duration::from_secs(scenario.seconds) {
+    let mut world = World::new(scenario, stack, START);
+    while world.now < START + Duration::from_secs(scenario.seconds) {
         world.step();
     }
     world.subscribers.into_iter().map(|subscriber| subscriber.trace).collect()
@@ -135,7 +156,11 @@ impl<S: Stack> World<S> {
             for (at, params) in &path.changes {
                 down.schedule(start + *at, params.clone());
             }
-            Subscriber { down, up: Link::new(seed + 1, path.up.clone()), trace: Trace::new(start) }
+            let mut up = Link::new(seed + 1, path.up.clone());
+            for (at, params) in &path.up_changes {
+                up.schedule(start + *at, params.clone());
+            }
+            Subscriber { down, up, trace: Trace::new(start) }
         };
         let greedy = scenario
             .greedy
@@ -176,6 +201,7 @@ impl<S: Stack> World<S> {
     fn publish(&mut self) {
         self.publisher.packets(self.now, &mut self.captured);
         for packet in self.captured.drain(..) {
+            self.stack.captured(&packet);
             self.uplink.push(self.now, packet.bytes(), packet);
         }
         while let Some((_, packet)) = self.uplink.pop(self.now) {
@@ -209,6 +235,9 @@ impl<S: Stack> World<S> {
         }
         while let Some(layer) = self.stack.key_frame_request() {
             self.publisher.ask_key_frame(layer, self.now);
+        }
+        while let Some((layer, is_on)) = self.stack.layer_switch() {
+            self.publisher.switch(layer, is_on, self.now);
         }
         if let (Some(greedy), Some(first)) = (&mut self.greedy, self.subscribers.first_mut()) {
             while let Some((number, bytes)) = greedy.send(self.now) {

@@ -31,7 +31,6 @@ pub struct Receiver {
     highest: Option<u64>, // video number
     missing: BTreeMap<u64, Missing>,
     pub audio: u64,
-    pub video: u64,
 }
 
 impl Receiver {
@@ -54,7 +53,6 @@ impl Receiver {
 
     /// A video packet, or the repair of one, by its number in the stream that the subscriber is sent.
     pub fn video(&mut self, number: u64, now: Instant) {
-        self.video += 1;
         self.missing.remove(&number);
         if self.highest.is_some_and(|highest| number > highest + MAX_GAP) {
             self.missing.clear(); // what is lost is lost: a key frame will follow
@@ -65,6 +63,16 @@ impl Receiver {
             self.missing.insert(gap, Missing { next: now + ASK, asks: 0 });
         }
         self.highest = Some(self.highest.map_or(number, |highest| highest.max(number)));
+    }
+
+    /// The highest video number so far.
+    pub fn highest_video(&self) -> u64 {
+        self.highest.unwrap_or(0)
+    }
+
+    /// The highest transport-wide number so far.
+    pub fn highest_number(&self) -> u64 {
+        self.arrivals.last_key_value().map_or(0, |(number, _)| *number)
     }
 
     /// The reports that are due, each as an RTCP datagram.

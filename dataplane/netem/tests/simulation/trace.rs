@@ -6,6 +6,7 @@ use core::time::Duration;
 use parley_core::time::Instant;
 use parley_core::units::DataRate;
 
+const TOP: u8 = 2;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +31,7 @@ pub struct Trace {
 pub struct Figures {
     /// From the beginning until the first second in which no more was sent than the link carries.
     pub reaction_s: Option<f64>,
-    /// From the beginning until the estimate reached 80 % of the link.
+    /// From the beginning until the estimate reached 80 % of the link, or nothing more was wanted: the top layer flowed.
     pub risen_s: Option<f64>,
     /// From the beginning until video flowed.
     pub video_s: Option<f64>,
@@ -74,7 +75,7 @@ impl Trace {
         queues.sort_by(f64::total_cmp);
         Figures {
             reaction_s: windows.iter().find(|window| window.1 <= window.2).map(|window| window.0.as_secs_f64()),
-            risen_s: part.iter().find(|sample| share(sample) >= 0.8).map(since),
+            risen_s: part.iter().find(|sample| share(sample) >= 0.8 || sample.view.layer == Some(TOP)).map(since),
             video_s: part.iter().find(|sample| sample.view.layer.is_some()).map(since),
             oversent: over / capacity.max(1.0),
             switches: switches(settled),
@@ -105,9 +106,7 @@ impl Trace {
 
     /// One line a second: for a look at what happens.
     pub fn print(&self) {
-        for pair in
-            self.samples.chunks(std::env::var("STEP").map_or(20, |s| s.parse().unwrap())).collect::<Vec<_>>().windows(2)
-        {
+        for pair in self.samples.chunks(20).collect::<Vec<_>>().windows(2) {
             let (sample, next) = (&pair[0][0], &pair[1][0]);
             eprintln!(
                 "{:>5.1} s  link {:>6}  estimate {:>6}  sent {:>6} kb/s  queue {:>4} ms  layer {:?}{}",

@@ -1,8 +1,8 @@
 //! The congestion control alone: an SFU that forwards sizes instead of packets.
 
-use super::media::{OVERHEAD, Packet, Video};
-use super::receiver::Receiver;
-use super::{Stack, View};
+use crate::simulation::media::{OVERHEAD, Packet, Video};
+use crate::simulation::receiver::Receiver;
+use crate::simulation::{START, Stack, View};
 use core::time::Duration;
 use parley_core::congestion::{
     Allocator, Assignment, Budget, Burst, Congestion, Demand, LayerChoice, LayerRate, Pacer, Pause, Rank,
@@ -12,7 +12,7 @@ use parley_core::units::DataRate;
 use parley_core::wire::rtcp;
 use std::collections::VecDeque;
 
-const START: DataRate = DataRate::from_bps(300_000);
+const START_RATE: DataRate = DataRate::from_bps(300_000);
 const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
 const PADDING: usize = 255;
 const SECOND: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ struct Subscriber {
 impl Subscriber {
     fn new(now: Instant) -> Self {
         Self {
-            congestion: Congestion::new(now, START),
+            congestion: Congestion::new(now, START_RATE),
             allocator: Allocator::new(),
             pacer: Pacer::new(now),
             burst: None,
@@ -254,7 +254,7 @@ pub struct Algorithms {
 impl Algorithms {
     /// For so many subscribers, deciding every `tick`.
     pub fn new(subscribers: usize, tick: Duration) -> Self {
-        let now = Instant::from_micros(1_000_000_000);
+        let now = START;
         Self {
             now,
             tick,
@@ -386,8 +386,6 @@ impl Stack for Algorithms {
             layer: subscriber.flowing,
             is_paused: subscriber.pause == Pause::Bandwidth,
             audio_received: subscriber.receiver.audio,
-            video_received: subscriber.receiver.video,
-            has_feedback: subscriber.congestion.has_feedback(),
         }
     }
 }

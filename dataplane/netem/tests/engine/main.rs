@@ -1,16 +1,18 @@
-//! The congestion control alone, behind links that are bad in ten ways.
+//! The whole engine behind links that are bad in ten ways: real SRTP, and RTCP as a browser sends it.
 
+mod publisher;
+#[path = "../simulation/mod.rs"]
 mod simulation;
+mod stack;
+mod subscriber;
+mod wire;
 
-use core::time::Duration;
-use simulation::algorithms::Algorithms;
 use simulation::goals::Trial;
+use stack::Whole;
 
-fn trial() -> Trial<Algorithms, impl Fn(usize) -> Algorithms> {
-    let tick = std::env::var("TICK").ok().and_then(|tick| tick.parse().ok());
-    Trial::new(move |subscribers| Algorithms::new(subscribers, Duration::from_millis(tick.unwrap_or(50))))
+fn trial() -> Trial<Whole, fn(usize) -> Whole> {
+    Trial::new(Whole::new)
 }
-
 #[test]
 fn a_link_falls_from_3_mbps_to_500_kbps() {
     trial().falls_from_3_mbps_to_500_kbps();
