@@ -118,6 +118,7 @@ class EnginePeer:
         self._worker = worker
         self.name = name
         self.ufrag = f"ufrag{name}"
+        self.pwd = PWD
         self.number = 0  # of the newest packet, where a test counts
         self.rtp: list[RtpPacket] = []
         self.padding: list[RtpPacket] = []
@@ -126,7 +127,7 @@ class EnginePeer:
         self.other: list[bytes] = []
         self.mutilate: Callable[[bytes], bytes | None] = lambda data: data
         their, our = bytes([1]) * 28, bytes([2]) * 28
-        self._keys = SetKeys(name, "AEAD_AES_128_GCM", their, our)
+        self.keys = SetKeys(name, "AEAD_AES_128_GCM", their, our)
         self._srtp = SrtpContext("AEAD_AES_128_GCM", our, their)
         self.socket = self._open()
 
@@ -170,22 +171,27 @@ class EnginePeer:
     def send(self, data: bytes) -> None:
         self.socket.sendto(data, self._address)
 
-    def check(self, *, ufrag: str | None = None, pwd: str = PWD) -> None:
+    def check(self, *, ufrag: str | None = None, pwd: str | None = None) -> None:
         username = f"{ufrag or self.ufrag}:far"
-        self.send(stun.binding_request(b"t" * 12, username, pwd, use_candidate=True))
+        self.send(stun.binding_request(b"t" * 12, username, pwd or self.pwd, use_candidate=True))
 
     async def connect(self) -> None:
         """ICE and keys."""
         self._engine.apply([AddTransport(self.name, self.ufrag, PWD, self._worker)])
         await self.nominate()
-        self._engine.apply([self._keys])
+        self._engine.apply([self.keys])
 
     def connect_plainly(self) -> None:
         """By a plain transport to our address, with the keys."""
-        keys, address = self._keys, self.socket.getsockname()
+        keys, address = self.keys, self.socket.getsockname()
         self._engine.apply(
             [AddPlainTransport(self.name, address, keys.profile, keys.receive_key, keys.send_key, self._worker)]
         )
+
+    async def connect_as(self, ufrag: str, pwd: str) -> None:
+        """ICE with a transport that is there already; its keys are set by who made it, to `keys`."""
+        self.ufrag, self.pwd = ufrag, pwd
+        await self.nominate()
 
     async def nominate(self) -> None:
         before = len(self.other)

@@ -7,11 +7,12 @@
  *
  * Events: `state` (CallState), `room` (the room changed), `speakers`, `track` and `untrack` (Received), `chat`
  * (ChatMessage with `isPending`), `moderated` ({action, userId, byUserId, role}), `consent` (ConsentNeeded[]), `error`
- * ({code, message}), `media` ({publish, subscribe}), `ended` ({code}).
+ * ({code, message}), `media` ({publish, subscribe}), `adapted` (Congestion's change), `ended` ({code}).
  */
 
 import { Problem } from './api.js';
 import { Backoff } from './backoff.js';
+import { Congestion } from './congestion.js';
 import { Emitter } from './events.js';
 import { FirstFrame } from './first_frame.js';
 import { ReceivePlan } from './receive.js';
@@ -43,6 +44,7 @@ const TRACED = new Set(['SendOffer', 'SendAnswer', 'SendIceCandidate']);
  * @property {import('./messages.d.ts').SocketClass} [WebSocket]
  * @property {import('./messages.d.ts').ConnectionClass} [RTCPeerConnection]
  * @property {() => number} [random]
+ * @property {() => number} [now] milliseconds
  */
 
 export class Call extends Emitter {
@@ -97,6 +99,9 @@ export class Call extends Emitter {
     this.signaling = new Signaling(env);
     this.transports = new Transports({ send: (type, payload) => this.#send(type, payload), ...env });
     this.receive = new ReceivePlan((payload) => this.signaling.send('SetReceive', payload));
+    const tell = (/** @type {boolean} */ isVideoOn) => this.#tell({ isVideoOn });
+    const { transports, receive } = this;
+    this.congestion = new Congestion({ transports, receive, tell, now: env.now });
     this.firstFrame = new FirstFrame(this.transports, this.trace, (report) => this.#reportTrace(report));
     this.#listen();
   }
@@ -158,6 +163,7 @@ export class Call extends Emitter {
     transports.on('untrack', (received) => this.emit('untrack', received));
     transports.on('error', (error) => this.emit('error', { code: 'media', message: String(error?.message ?? error) }));
     transports.on('state', (state) => this.emit('media', state));
+    this.congestion.on('change', (change) => this.emit('adapted', change));
     transports.on('failed', ({ direction }) => {
       // The SFU offers on subscribe, so only a new session can bring a failed one back.
       if (direction === 'subscribe' && this.signaling.state === 'connected') this.#lost('media-failed');
@@ -177,6 +183,7 @@ export class Call extends Emitter {
     if (this.role === 'viewer') this.#watchOnly();
     this.#statsTimer ??= setInterval(() => this.#report(), STATS_MS);
     this.firstFrame.watch();
+    this.congestion.start();
     this.#online();
     this.#joining?.resolve();
     this.#joining = null;
@@ -184,6 +191,7 @@ export class Call extends Emitter {
 
   /** A viewer sends nothing, whatever was prepared. */
   #watchOnly() {
+    this.congestion.want(false);
     Object.assign(this.own, { isMuted: true, isVideoOn: false, isSharing: false });
     for (const source of /** @type {const} */ (['microphone', 'camera', 'screen', 'screenAudio'])) {
       this.transports.setTrack(source, null);
@@ -207,6 +215,7 @@ export class Call extends Emitter {
       this.#send('SendMessage', { messageId, text });
     }
     this.receive.repeat();
+    this.room.pauses.clear(); // what is kept back now is told anew
     this.#roomChanged();
   }
 
@@ -284,6 +293,7 @@ export class Call extends Emitter {
   #roomChanged() {
     const me = this.room.people.get(this.userId);
     if (me) this.role = me.role;
+    this.receive.retain(this.room.tracks);
     this.emit('room', this.room);
   }
 
@@ -316,8 +326,17 @@ export class Call extends Emitter {
     return this.transports.setTrack(source, track);
   }
 
-  /** Tells the others. @param {Partial<OwnState>} change */
+  /**
+   * Tells the others. Video that the network keeps back is told when it goes out again.
+   * @param {Partial<OwnState>} change
+   */
   update(change) {
+    const { isVideoOn } = change;
+    this.#tell(isVideoOn === undefined ? change : { ...change, isVideoOn: this.congestion.want(isVideoOn) });
+  }
+
+  /** @param {Partial<OwnState>} change */
+  #tell(change) {
     Object.assign(this.own, change);
     const me = this.room.people.get(this.userId);
     if (me) this.room.change(me, change);
@@ -383,6 +402,7 @@ export class Call extends Emitter {
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#correction);
     this.firstFrame.close();
+    this.congestion.close();
     this.receive.close();
     this.signaling.leave();
     this.transports.close();
@@ -399,14 +419,18 @@ export class Call extends Emitter {
 
 /** What a message does beside changing the room. @type {Record<string, (call: Call, payload: any) => void>} */
 const HANDLERS = {
-  SfuEndpoint: (call, endpoint) => call.transports.open(endpoint, call.epoch),
+  SfuEndpoint: (call, endpoint) => {
+    // A new transport keeps nothing back yet.
+    const { subscriber } = call.transports;
+    if (endpoint.direction === 'subscribe' && endpoint.transportId !== subscriber?.transportId) call.room.pauses.clear();
+    call.transports.open(endpoint, call.epoch);
+  },
   ReceiveOffer: (call, offer) => call.transports.offered(offer),
   ReceiveAnswer: (call, answer) => call.transports.answered(answer),
   IceCandidate: (call, payload) => call.transports.candidate(payload),
   IceServers: (call, { iceServers }) => call.transports.setIceServers(iceServers),
   SetSend: (call, { trackId, layers }) => call.transports.publisher?.setLayers(trackId, layers),
   MessageReceived: (call, message) => call.received(message),
-  TrackUnpublished: (call, { trackId }) => call.receive.delete(trackId),
   ConsentRequested: (call, { consentRequired }) => call.emit('consent', consentRequired),
   Moderated: (call, payload) => {
     if (payload.action === 'mute' && payload.userId === call.userId) call.own.isMuted = true;

@@ -103,6 +103,19 @@ export interface ReceiveTrack {
   pinned: boolean;
 }
 
+/** Why a track does not come: it is not shown, beyond the last N videos, too much for the network, not decoded here. */
+export type PauseReason = 'none' | 'hidden' | 'last-n' | 'bandwidth' | 'unsupported';
+
+export interface ReceivedTrack {
+  trackId: string;
+  paused: PauseReason;
+}
+
+/** To this client only: what has changed. `none` at first, and after each join and resume. */
+export interface ReceiveChanged {
+  tracks: ReceivedTrack[];
+}
+
 export interface ConsentNeeded {
   type: ConsentType;
   text: string;

@@ -4,6 +4,8 @@
  * It carries the DataChannel `parley` (negotiated, id 0) and one sender a source. A camera that is switched off keeps
  * its sender (replaceTrack(null)); a share that ends is unpublished and its m-section is reused by the next one. Offers
  * are serialised: one is outstanding at most and what changes meanwhile goes into the next.
+ *
+ * A layer is encoded where the SFU wants it (SetSend) and one's own link carries it (`limit`).
  */
 
 import { Emitter } from './events.js';
@@ -28,8 +30,17 @@ const SPEECH_BITRATE = 40_000;
 /** A connection that stays disconnected for so long is restarted without waiting for `failed`. */
 const RESTART_AFTER_MS = 4000;
 
+/** What `limit` takes: everything, without the top layer, the lowest one, no camera. */
+const MAX_LIMIT = 3;
+
 /**
- * @typedef {{transceiver: RTCRtpTransceiver, trackId: string, published: boolean}} Slot
+ * @typedef {object} Slot
+ * @property {RTCRtpTransceiver} transceiver
+ * @property {string} trackId
+ * @property {boolean} published
+ * @property {RTCRtpEncodingParameters[]} full the encodings where nothing limits them
+ * @property {Record<string, boolean>} wanted the layers of SetSend
+ * @property {Promise<void>} applying
  * @typedef {{targetUserId: string, transportId: string, negotiationId: number, sdp: string, tracks: object[], epoch: number}} Offer
  */
 
@@ -57,6 +68,33 @@ export function encodingsFor(source, { width = 0 }) {
   }));
 }
 
+/**
+ * The encodings that are sent: what both the SFU and one's own link allow.
+ *
+ * Each step of `limit` takes one layer from the top; where only one is left, half of its rate. A share is never taken
+ * away altogether. Where the SFU wants only layers that the link does not carry, the highest that it does carries on in
+ * their place, so that nobody's picture stands still.
+ * @param {import('./messages.d.ts').Source} source
+ * @param {RTCRtpEncodingParameters[]} full lowest first
+ * @param {number} limit
+ * @param {Record<string, boolean>} wanted by rid; a layer that is not named is wanted
+ * @returns {{active: boolean, maxBitrate: number | undefined}[]}
+ */
+export function allowedEncodings(source, full, limit, wanted) {
+  const steps = source === 'camera' || source === 'screen' ? limit : 0;
+  const isStopped = source === 'camera' && steps >= MAX_LIMIT;
+  const taken = Math.min(steps, MAX_LIMIT - 1);
+  const count = isStopped ? 0 : Math.max(1, full.length - taken);
+  const halvings = Math.max(0, taken - (full.length - 1));
+  const sole = full.length === 1 ? Object.values(wanted)[0] : undefined;
+  const isWanted = full.map(({ rid = '' }) => wanted[rid] ?? sole ?? true);
+  const highest = isWanted.some(Boolean) && !isWanted.slice(0, count).some(Boolean) ? count - 1 : -1;
+  return full.map(({ maxBitrate }, index) => ({
+    active: index < count && (isWanted[index] || index === highest),
+    maxBitrate: maxBitrate && maxBitrate / 2 ** halvings,
+  }));
+}
+
 export class Publisher extends Emitter {
   /** @type {Map<import('./messages.d.ts').Source, Slot>} */
   #slots = new Map();
@@ -66,6 +104,7 @@ export class Publisher extends Emitter {
   #again = false;
   #restart = false;
   #busy = false;
+  #limit = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #restartTimer;
 
@@ -114,6 +153,7 @@ export class Publisher extends Emitter {
     if (track && !slot.published) {
       slot.trackId = trackId ?? randomId();
       slot.published = true;
+      slot.wanted = {};
       slot.transceiver.direction = 'sendonly';
       this.negotiate();
     } else if (!track && isShare && slot.published) {
@@ -127,23 +167,48 @@ export class Publisher extends Emitter {
   /** @param {import('./messages.d.ts').Source} source @param {MediaStreamTrack} track @param {string} [trackId] */
   #add(source, track, trackId = randomId()) {
     if ('contentHint' in track && track.kind === 'video') track.contentHint = source === 'screen' ? 'detail' : 'motion';
-    const sendEncodings = encodingsFor(source, track.getSettings());
+    const full = encodingsFor(source, track.getSettings());
+    const allowed = allowedEncodings(source, full, this.#limit, {});
+    const sendEncodings = full.map((encoding, index) => ({ ...encoding, ...allowed[index] }));
     const transceiver = this.connection.addTransceiver(track, { direction: 'sendonly', sendEncodings });
-    this.#slots.set(source, { transceiver, trackId, published: true });
+    const slot = { transceiver, trackId, published: true, full, wanted: {}, applying: Promise.resolve() };
+    this.#slots.set(source, slot);
     this.negotiate();
   }
 
   /** Which layers the SFU wants: others are not encoded. @param {string} trackId @param {Record<string, boolean>} layers */
   async setLayers(trackId, layers) {
-    const slot = [...this.#slots.values()].find((candidate) => candidate.trackId === trackId);
-    if (!slot) return;
-    const parameters = slot.transceiver.sender.getParameters();
-    for (const [index, encoding] of parameters.encodings.entries()) {
-      const wanted =
-        layers[encoding.rid ?? ''] ?? (parameters.encodings.length === 1 ? Object.values(layers)[index] : undefined);
-      if (wanted !== undefined) encoding.active = wanted;
+    for (const [source, slot] of this.#slots) {
+      if (slot.trackId !== trackId) continue;
+      slot.wanted = layers;
+      await this.#apply(source, slot);
     }
-    await slot.transceiver.sender.setParameters(parameters).catch((error) => this.emit('error', error));
+  }
+
+  /** How much less the link carries: 0 for everything to 3 for no camera. @param {number} limit */
+  async limit(limit) {
+    this.#limit = limit;
+    await Promise.all([...this.#slots].map(([source, slot]) => this.#apply(source, slot)));
+  }
+
+  /** One after the other: parameters may be set only by who read them last. @param {import('./messages.d.ts').Source} source @param {Slot} slot */
+  #apply(source, slot) {
+    slot.applying = slot.applying.then(async () => {
+      const { sender } = slot.transceiver;
+      const parameters = sender.getParameters();
+      const allowed = allowedEncodings(source, slot.full, this.#limit, slot.wanted);
+      let isChanged = false;
+      for (const [index, encoding] of parameters.encodings.entries()) {
+        const next = allowed[index];
+        if (!next || (next.active === encoding.active && next.maxBitrate === encoding.maxBitrate)) continue;
+        encoding.active = next.active;
+        if (next.maxBitrate) encoding.maxBitrate = next.maxBitrate;
+        isChanged = true;
+      }
+      if (isChanged) await sender.setParameters(parameters);
+    });
+    slot.applying = slot.applying.catch((error) => this.emit('error', error));
+    return slot.applying;
   }
 
   /** Offers what changed; at once, or after the outstanding offer is answered. @param {{restart?: boolean}} [options] */

@@ -7,6 +7,7 @@
 
 /**
  * @typedef {import('./messages.d.ts').TrackInfo & {userId: string}} RoomTrack
+ * @typedef {Exclude<import('./messages.d.ts').PauseReason, 'none'>} Pause
  * @typedef {object} Person
  * @property {string} userId
  * @property {string} participantId
@@ -49,6 +50,8 @@ export class Room {
   people = new Map();
   /** @type {Map<string, RoomTrack>} */
   tracks = new Map();
+  /** Why the SFU keeps a track back from oneself; no entry where it does not. @type {Map<string, Pause>} */
+  pauses = new Map();
   isRecording = false;
   /** Own grants (`recording`, `ai`). @type {string[]} */
   grants = [];
@@ -87,6 +90,12 @@ export class Room {
     if (userId && !this.tracks.has(track.trackId)) this.tracks.set(track.trackId, { ...track, userId });
   }
 
+  /** @param {string} trackId */
+  forget(trackId) {
+    this.tracks.delete(trackId);
+    this.pauses.delete(trackId);
+  }
+
   /** The newest of a source. @param {string} userId @param {import('./messages.d.ts').Source} source @returns {RoomTrack | undefined} */
   trackOf(userId, source) {
     return [...this.tracks.values()].findLast((track) => track.userId === userId && track.source === source);
@@ -117,7 +126,7 @@ const HANDLERS = {
   ParticipantLeft: (room, { userId, participantId }) => {
     if (room.people.get(userId)?.participantId !== participantId) return; // an older run of the same person
     room.people.delete(userId);
-    for (const track of [...room.tracks.values()]) if (track.userId === userId) room.tracks.delete(track.trackId);
+    for (const track of [...room.tracks.values()]) if (track.userId === userId) room.forget(track.trackId);
   },
   StateChanged: (room, payload) => {
     const person = room.people.get(payload.userId);
@@ -133,7 +142,13 @@ const HANDLERS = {
   TrackPublished: (room, { track }) => {
     if (track.userId) room.tracks.set(track.trackId, track);
   },
-  TrackUnpublished: (room, { trackId }) => room.tracks.delete(trackId),
+  TrackUnpublished: (room, { trackId }) => room.forget(trackId),
+  ReceiveChanged: (room, { tracks }) => {
+    for (const { trackId, paused } of tracks) {
+      if (paused === 'none') room.pauses.delete(trackId);
+      else room.pauses.set(trackId, paused);
+    }
+  },
   ActiveSpeakers: (room, { speakers }) => room.speak(speakers),
   QualityChanged: (room, { userId, quality }) => {
     const person = room.people.get(userId);

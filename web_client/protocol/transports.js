@@ -29,6 +29,7 @@ export class Transports extends Emitter {
   iceServers = [];
   /** What is to be sent, by source. @type {Map<Source, Local>} */
   #local = new Map();
+  #limit = 0;
   /** Connections that still play until their successor is up. @type {Set<Publisher | Subscriber>} */
   #retiring = new Set();
 
@@ -66,6 +67,7 @@ export class Transports extends Emitter {
     publisher.on('state', (state) => this.#changed('publish', publisher, state));
     publisher.on('error', (error) => this.emit('error', error));
     if (old) this.#retire(old, publisher);
+    publisher.limit(this.#limit);
     for (const [source, { track, trackId }] of this.#local) publisher.setTrack(source, track, trackId);
     publisher.negotiate(); // also with nothing to send: the DataChannel lives here
     this.#rememberIds();
@@ -124,6 +126,17 @@ export class Transports extends Emitter {
     this.#rememberIds();
   }
 
+  /** @param {Source} source */
+  isSending(source) {
+    return Boolean(this.#local.get(source)?.track);
+  }
+
+  /** How much less is sent than could be, see Publisher; also on connections to come. @param {number} limit */
+  limit(limit) {
+    this.#limit = limit;
+    this.publisher?.limit(limit);
+  }
+
   #rememberIds() {
     for (const [source, trackId] of this.publisher?.trackIds ?? []) {
       const local = this.#local.get(source);
@@ -174,6 +187,19 @@ export class Transports extends Emitter {
       subscribe: subscriber && {
         connection: subscriber.connection,
         trackIds: new Map(received.map(({ transceiver, info }) => [transceiver.mid ?? '', info.trackId])),
+      },
+    };
+  }
+
+  /** For LinkMeter: each connection, and who sends what is received. */
+  forMeter() {
+    const { publisher, subscriber } = this;
+    const received = subscriber ? [...subscriber.received.values()] : [];
+    return {
+      publish: publisher && { connection: publisher.connection },
+      subscribe: subscriber && {
+        connection: subscriber.connection,
+        publishers: new Map(received.map(({ transceiver, info }) => [transceiver.mid ?? '', info.userId ?? ''])),
       },
     };
   }

@@ -5,7 +5,7 @@ import { gzipSync } from 'node:zlib';
 
 import { Api } from '../protocol/api.js';
 import { Backoff } from '../protocol/backoff.js';
-import { encodingsFor } from '../protocol/publisher.js';
+import { allowedEncodings, encodingsFor } from '../protocol/publisher.js';
 import { ReceivePlan } from '../protocol/receive.js';
 import { JoinTrace } from '../protocol/trace.js';
 import { ICONS } from '../ui/icons.js';
@@ -69,6 +69,34 @@ test('a camera is sent in as many layers as its width carries, the largest at fu
   assert.equal(encodingsFor('screen', { width: 1920 }).length, 1);
 });
 
+test('each step on a slow link takes the top layer, then half of the rate; a share is never taken away', () => {
+  const full = encodingsFor('camera', { width: 1280 });
+  const sent = (source, encodings, limit, wanted = {}) =>
+    allowedEncodings(source, encodings, limit, wanted).map(({ active, maxBitrate }) => (active ? maxBitrate : 0));
+  const [q, h, f] = full.map(({ maxBitrate }) => maxBitrate);
+  assert.deepEqual([0, 1, 2, 3].map((limit) => sent('camera', full, limit)), [[q, h, f], [q, h, 0], [q, 0, 0], [0, 0, 0]]); // prettier-ignore
+  const two = encodingsFor('camera', { width: 640 });
+  const [low, high] = two.map(({ maxBitrate }) => maxBitrate);
+  assert.deepEqual([0, 1, 2, 3].map((limit) => sent('camera', two, limit)), [[low, high], [low, 0], [low / 2, 0], [0, 0]]); // prettier-ignore
+  const one = [{ maxBitrate: 400 }];
+  assert.deepEqual([0, 1, 2, 3].map((limit) => sent('camera', one, limit)), [[400], [200], [100], [0]]);
+  assert.deepEqual([0, 1, 2, 3].map((limit) => sent('screen', one, limit)), [[400], [200], [100], [100]]);
+  assert.deepEqual(sent('microphone', one, 3), [400]);
+});
+
+test('a layer is sent where the SFU wants it and the link carries it', () => {
+  const full = encodingsFor('camera', { width: 1280 });
+  const active = (limit, wanted, encodings = full) =>
+    allowedEncodings('camera', encodings, limit, wanted).map((each) => each.active);
+  assert.deepEqual(active(0, { q: true, h: false, f: true }), [true, false, true]);
+  assert.deepEqual(active(1, { q: true, h: false, f: true }), [true, false, false]);
+  assert.deepEqual(active(0, { q: false, h: false, f: false }), [false, false, false]);
+  assert.deepEqual(active(3, { q: true, h: true, f: true }), [false, false, false]);
+  // Wanted is only what the link does not carry: the next lower one goes on.
+  assert.deepEqual(active(1, { q: false, h: false, f: true }), [false, true, false]);
+  assert.deepEqual(active(0, { f: false }, [{ maxBitrate: 400 }]), [false]);
+});
+
 test('sizes are gathered and sent once, and again to a new connection', () => {
   const sent = [];
   const plan = new ReceivePlan((payload) => (sent.push(payload), true));
@@ -80,6 +108,52 @@ test('sizes are gathered and sent once, and again to a new connection', () => {
   assert.deepEqual(sent, [{ tracks: [{ trackId: 'a', width: 21, height: 5, visible: true, pinned: false }] }]);
   plan.repeat();
   assert.equal(sent.length, 2);
+});
+
+test('a slow link asks for half the size, then for thumbnails, and again for all', () => {
+  const sent = [];
+  const plan = new ReceivePlan((payload) => (sent.push(payload), true));
+  plan.set('a', { width: 1280, height: 720, pinned: true });
+  plan.set('b', { width: 160, height: 90, visible: false });
+  plan.set('c', { width: 0, height: 0 });
+  const told = () => (mock.timers.tick(200), sent.at(-1).tracks.map(({ width, height }) => [width, height]));
+  assert.deepEqual(told(), [[1280, 720], [160, 90], [0, 0]]); // prettier-ignore
+  plan.limit('half');
+  assert.deepEqual(told(), [[640, 360], [80, 45], [0, 0]]); // prettier-ignore
+  plan.limit('thumbnails');
+  assert.deepEqual(told(), [[180, 101], [80, 45], [0, 0]]); // prettier-ignore
+  plan.limit('none');
+  assert.deepEqual(told()[0], [1280, 720]);
+  assert.deepEqual(
+    sent.at(-1).tracks.map(({ visible, pinned }) => [visible, pinned]),
+    [[true, true], [false, false], [true, false]], // prettier-ignore
+  );
+});
+
+test('a track that is gone is asked for no more, and one in sight before one that is not', () => {
+  const sent = [];
+  const plan = new ReceivePlan((payload) => (sent.push(payload), true));
+  for (let index = 0; index < 2500; index += 1) plan.set(`t${index}`, { width: 9, height: 9, visible: index >= 600 });
+  plan.flush();
+  assert.equal(sent[0].tracks.length, 2000);
+  assert.equal(sent[0].tracks.filter(({ visible }) => visible).length, 1900);
+  plan.retain(new Map([['t2400', true]]));
+  plan.flush();
+  assert.deepEqual(
+    sent[1].tracks.map(({ trackId }) => trackId),
+    ['t2400'],
+  );
+});
+
+test('sizes that the connection did not take are sent with the next ones', () => {
+  const sent = [];
+  let isUp = false;
+  const plan = new ReceivePlan((payload) => isUp && (sent.push(payload), true));
+  plan.set('a', { width: 5, height: 5 });
+  mock.timers.tick(200);
+  isUp = true;
+  plan.repeat();
+  assert.equal(sent.length, 1);
 });
 
 test('the report holds finished spans under the root', () => {
@@ -130,9 +204,12 @@ test('a page holds no tile that is too small to see', () => {
 });
 
 test('the strip keeps free what is reserved for the pager', () => {
-  const { strip, fits } = focusRects(30, { width: 1280, height: 640 }, 8, 48);
-  assert.equal(strip.length, fits);
-  assert.ok(strip.every(({ y, height }) => y + height <= 640 - 48 + 0.01));
+  for (const stage of [{ width: 1280, height: 640 }, { width: 390, height: 700 }]) {
+    const { focus, strip, fits } = focusRects(30, stage, 8, 48);
+    assert.equal(strip.length, fits);
+    assert.ok(strip.every(({ y, height }) => y + height <= stage.height - 48 + 0.01));
+    assert.ok(strip.every(({ x, y }) => x >= focus.width || y >= focus.height));
+  }
 });
 
 test('names become initials in any script', () => {

@@ -79,3 +79,17 @@ test('a new snapshot keeps when somebody spoke and forgets who is gone', () => {
 test('unknown messages do not concern the room', () => {
   assert.equal(room('a').apply('Surprise', {}), false);
 });
+
+test('what the SFU keeps back is known until it comes again or its track is gone', () => {
+  const made = room('a', 'b');
+  for (const userId of ['a', 'b'])
+    made.apply('TrackPublished', { track: { trackId: `t-${userId}`, kind: 'video', source: 'camera', userId } });
+  const told = (trackId, paused) => made.apply('ReceiveChanged', { tracks: [{ trackId, paused }] });
+  told('t-a', 'bandwidth');
+  told('t-b', 'last-n');
+  assert.deepEqual([...made.pauses], [['t-a', 'bandwidth'], ['t-b', 'last-n']]); // prettier-ignore
+  told('t-a', 'none');
+  assert.deepEqual([...made.pauses.keys()], ['t-b']);
+  made.apply('ParticipantLeft', { userId: 'b', participantId: 'p-b', reason: 'left' });
+  assert.equal(made.pauses.size, 0);
+});

@@ -36,8 +36,13 @@ function mediaControls({ session, canShare }) {
       id: 'camera',
       key: 'v',
       icons: ['video-off', 'video'],
-      labels: ['Camera off', 'Stop camera'],
-      tips: ['Turn camera on', 'Turn camera off'],
+      get labels() {
+        return session.isVideoPaused ? both('Video paused') : /** @type {const} */ (['Camera off', 'Stop camera']);
+      },
+      get tips() {
+        const switched = /** @type {const} */ (['Turn camera on', 'Turn camera off']);
+        return session.isVideoPaused ? both('The network is too slow; send video anyway') : switched;
+      },
       isOn: () => !own.isVideoOn,
       act: () => session.toggleCamera(),
       isAlert: true,

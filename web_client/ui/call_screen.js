@@ -8,6 +8,7 @@ import { devicePickers } from './device_pickers.js';
 import { coalesce, el, icon, iconButton, setText } from './dom.js';
 import { Sound } from './audio.js';
 import { confirm, notice, openDialog } from './notices.js';
+import { NetworkNotices } from './network.js';
 import { PeoplePanel } from './people.js';
 import { Session } from './session.js';
 import { Stage } from './stage.js';
@@ -55,6 +56,7 @@ class CallScreen {
     this.sound = new Sound(call, app.devices, () => this.#soundBlocked());
     this.banner = el('div', { class: 'banner', role: 'status', 'aria-live': 'polite' });
     this.spoken = el('p', { class: 'visually-hidden', 'aria-live': 'polite', testid: 'announcement' });
+    this.network = new NetworkNotices(call, app.toasts, (text) => setText(this.spoken, text));
     this.clock = el('span', { class: 'clock' });
     this.started = Date.now();
     this.sharing = this.#sharingBar();
@@ -387,6 +389,7 @@ class CallScreen {
     this.stage.close();
     this.sound.close();
     this.session.close();
+    this.network.close();
   }
 }
 

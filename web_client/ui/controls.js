@@ -10,8 +10,8 @@ import { el, icon, setAttribute, setIcon, setText } from './dom.js';
  * @property {string} id
  * @property {string} [key] shortcut
  * @property {[on: string, off: string]} icons
- * @property {[on: string, off: string]} labels the words under the icon; with `aria-pressed` they tell the state
- * @property {[on: string, off: string]} tips what a click does
+ * @property {Readonly<[on: string, off: string]>} labels the words under the icon; with `aria-pressed` they tell the state
+ * @property {Readonly<[on: string, off: string]>} tips what a click does
  * @property {() => boolean} [isOn] none for what is no switch
  * @property {() => void} act
  * @property {boolean} [isAlert] on is drawn as a warning (microphone and camera that are off)

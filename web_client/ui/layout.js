@@ -57,7 +57,7 @@ export function pageSize(width, height) {
  * @param {number} count tiles of the strip
  * @param {{width: number, height: number}} stage
  * @param {number} gap
- * @param {number} [reserved] kept free at the end of the strip, for the pager
+ * @param {number} [reserved] kept free at the bottom, for the pager
  * @returns {{focus: Rect, strip: Rect[], fits: number}} `fits` tells how many of the strip are in sight
  */
 export function focusRects(count, { width, height }, gap, reserved = 0) {
@@ -72,11 +72,11 @@ export function focusRects(count, { width, height }, gap, reserved = 0) {
     const offset = start + index * (step + gap);
     return isWide
       ? { x: width - across, y: offset, width: across, height: step }
-      : { x: offset, y: height - across, width: step, height: across };
+      : { x: offset, y: height - across - reserved, width: step, height: across };
   });
   const focus = isWide
     ? { x: 0, y: 0, width: width - across - gap, height }
-    : { x: 0, y: 0, width, height: height - across - gap };
+    : { x: 0, y: 0, width, height: height - across - gap - reserved };
   return { focus, strip, fits };
 }
 

@@ -29,9 +29,15 @@ export class Session extends Emitter {
       devices.on('switched', (detail) => this.#switched(detail)),
       call.on('moderated', (moderated) => this.#moderated(moderated)),
       call.on('room', () => this.#roomChanged()),
+      call.on('adapted', () => this.emit('change')),
     );
     this.#roomChanged();
     this.#devicesChanged(); // one may have opened while the join was under way
+  }
+
+  /** The camera is on, and the network keeps its picture back. */
+  get isVideoPaused() {
+    return this.call.congestion.isVideoPaused;
   }
 
   get canPublish() {
@@ -54,8 +60,13 @@ export class Session extends Emitter {
 
   async toggleCamera() {
     const { devices, call } = this;
-    if (!this.canPublish) return;
+    if (!this.canPublish) return undefined;
+    if (this.isVideoPaused) {
+      call.congestion.keepVideo(); // a press counts for more than the network
+      return undefined;
+    }
     this.#wantsCamera = devices.isOpening('camera') ? !this.#wantsCamera : !call.own.isVideoOn;
+    if (this.#wantsCamera) call.congestion.keepVideo();
     if (!this.#wantsCamera) {
       if (call.own.isVideoOn) call.update({ isVideoOn: false });
       devices.close('camera'); // also one that is still opening
@@ -80,7 +91,8 @@ export class Session extends Emitter {
     call.setTrack('camera', devices.camera);
     const isMuted = devices.isMuted || !devices.microphone;
     const isVideoOn = Boolean(devices.camera);
-    if (isMuted !== call.own.isMuted || isVideoOn !== call.own.isVideoOn) call.update({ isMuted, isVideoOn });
+    // What one wants, also where the network keeps it back.
+    if (isMuted !== call.own.isMuted || isVideoOn !== call.congestion.wantsVideo) call.update({ isMuted, isVideoOn });
     this.emit('change');
   }
 

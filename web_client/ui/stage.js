@@ -14,6 +14,7 @@ import { Tile } from './tile.js';
 /** @typedef {import('../protocol/room.js').Person} Person */
 /** @typedef {import('./tile.js').TileView} TileView */
 /** @typedef {import('./layout.js').Rect} Rect */
+/** @typedef {Pick<TileView, 'media' | 'missing'>} Picture */
 
 /** The large tile of the speaker layout does not change more often. */
 const HOLD_MS = 2000;
@@ -31,6 +32,9 @@ export class Stage {
   /** userIds in the order of places. @type {string[]} */
   #order = [];
   #speaker = { userId: '', since: 0 };
+  #sight = new IntersectionObserver((entries) => this.#sighted(entries));
+  /** Tiles that are scrolled or clipped out of the window. @type {Set<Element>} */
+  #unseen = new Set();
   /** @type {(() => void)[]} */
   #closers = [];
 
@@ -56,8 +60,9 @@ export class Stage {
     document.addEventListener('visibilitychange', this.update);
     this.#closers.push(
       () => observer.disconnect(),
+      () => this.#sight.disconnect(),
       () => document.removeEventListener('visibilitychange', this.update),
-      ...['room', 'track', 'untrack'].map((name) => call.on(name, this.update)),
+      ...['room', 'track', 'untrack', 'adapted'].map((name) => call.on(name, this.update)),
       call.on('speakers', () => this.#spoke()),
       devices.on('change', this.update),
     );
@@ -96,11 +101,10 @@ export class Stage {
   // --- what is shown --------------------------------------------------------------------------------------------------
   /** @param {Person} person @returns {TileView} */
   #cameraView(person) {
-    const { call, devices } = this;
+    const { call } = this;
     const isSelf = person.userId === call.userId;
     const trackId = isSelf ? undefined : call.room.trackOf(person.userId, 'camera')?.trackId;
-    const received = trackId ? call.transports.subscriber?.received.get(trackId)?.media : null;
-    const media = isSelf ? devices.camera : person.isVideoOn ? received : null;
+    const { media, missing } = isSelf ? this.#ownPicture() : this.#picture(person.isVideoOn ? trackId : undefined);
     return {
       key: `camera:${person.userId}`,
       userId: person.userId,
@@ -112,14 +116,33 @@ export class Stage {
       isHandRaised: person.isHandRaised,
       isPinned: this.pinned === `camera:${person.userId}`,
       quality: person.quality,
+      missing,
       trackId,
-      media: media ?? null,
+      media,
     };
+  }
+
+  /** One sees oneself as the others do. @returns {Picture} */
+  #ownPicture() {
+    return this.call.congestion.isVideoPaused
+      ? { media: null, missing: 'bandwidth' }
+      : { media: this.devices.camera, missing: null };
+  }
+
+  /** What is to be seen of a track of somebody else. @param {string | undefined} trackId @returns {Picture} */
+  #picture(trackId) {
+    if (!trackId) return { media: null, missing: null };
+    const { room, transports } = this.call;
+    const pause = room.pauses.get(trackId);
+    if (pause === 'bandwidth' || pause === 'unsupported') return { media: null, missing: pause };
+    // A hidden one is shown as it was last, until it comes again.
+    const media = pause === 'last-n' ? null : (transports.subscriber?.received.get(trackId)?.media ?? null);
+    return { media, missing: null };
   }
 
   /** Shared screens of others, the newest first. @returns {TileView[]} */
   #screenViews() {
-    const { room, userId: own, transports } = this.call;
+    const { room, userId: own } = this.call;
     const screens = [...room.tracks.values()].filter(({ source, userId }) => source === 'screen' && userId !== own);
     return screens.reverse().map(({ trackId, userId }) => ({
       key: `screen:${trackId}`,
@@ -133,7 +156,7 @@ export class Stage {
       isPinned: this.pinned === `screen:${trackId}`,
       quality: 'excellent',
       trackId,
-      media: transports.subscriber?.received.get(trackId)?.media ?? null,
+      ...this.#picture(trackId),
     }));
   }
 
@@ -160,15 +183,20 @@ export class Stage {
     const keys = new Set(views.map(({ key }) => key));
     for (const [key, tile] of this.#tiles) {
       if (keys.has(key)) continue;
+      this.#sight.unobserve(tile.element);
+      this.#unseen.delete(tile.element);
       tile.remove();
       this.#tiles.delete(key);
     }
+    const isCovered = !this.area.checkVisibility({ visibilityProperty: true }); // a panel of a phone lies on it
     for (const view of views) {
       const rect = places.get(view.key) ?? null;
       const tile = this.#tile(view.key);
       tile.show(view);
+      if (rect && tile.element.hidden) this.#watch(tile.element);
       tile.place(rect, view.isSelf && cameras.length === 2 && !focus);
-      this.#receive(view, rect);
+      const isSeen = Boolean(rect) && !isCovered && !document.hidden && !this.#unseen.has(tile.element);
+      this.#receive(view, rect, isSeen);
     }
     this.element.dataset.mode = focus ? 'focus' : 'grid';
     this.empty.hidden = cameras.length > 1 || screens.length > 0;
@@ -181,8 +209,25 @@ export class Stage {
       tile = new Tile(key, (pinned) => this.#pin(pinned));
       this.#tiles.set(key, tile);
       this.area.append(tile.element);
+      this.#watch(tile.element);
     }
     return tile;
+  }
+
+  /** Asks anew whether it is in the window: that is told when it changes, and once in the beginning. @param {Element} element */
+  #watch(element) {
+    this.#unseen.delete(element);
+    this.#sight.unobserve(element);
+    this.#sight.observe(element);
+  }
+
+  /** @param {IntersectionObserverEntry[]} entries */
+  #sighted(entries) {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) this.#unseen.add(target);
+      else this.#unseen.delete(target);
+    }
+    this.update();
   }
 
   /** @param {TileView[]} views @param {TileView[]} screens @returns {TileView | undefined} the large one */
@@ -262,11 +307,10 @@ export class Stage {
     }
   }
 
-  /** @param {TileView} view @param {Rect | null} rect */
-  #receive({ trackId, isPinned }, rect) {
+  /** @param {TileView} view @param {Rect | null} rect @param {boolean} visible */
+  #receive({ trackId, isPinned }, rect, visible) {
     if (!trackId) return;
     const scale = globalThis.devicePixelRatio || 1;
-    const visible = Boolean(rect) && !document.hidden;
     const size = { width: (rect?.width ?? 0) * scale, height: (rect?.height ?? 0) * scale };
     this.call.receive.set(trackId, { ...size, visible, pinned: isPinned });
   }

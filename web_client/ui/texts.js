@@ -60,6 +60,24 @@ const REASONS = {
   },
 };
 
+/** Why there is no picture, by reason and by what it would show. `short` stands where the sentence finds no room. */
+export const MISSING = {
+  bandwidth: {
+    camera: { text: 'Audio only: the network is too slow for video.', short: 'Audio only' },
+    screen: { text: 'The network is too slow for this screen. It comes back by itself.', short: 'Screen paused' },
+    own: { text: 'The network is too slow for your video. It comes back by itself.', short: 'Video paused' },
+  },
+  unsupported: {
+    camera: { text: 'Audio only: this browser cannot show the video.', short: 'Audio only' },
+    screen: { text: 'This browser cannot show the screen.', short: 'Cannot be shown' },
+  },
+};
+/** The network is faster again. */
+export const BACK = {
+  own: 'The network is better. The others see you again.',
+  others: 'The network is better. Video is back.',
+};
+
 /** Whether there are words of its own for a reason. @param {string} code */
 export function isKnown(code) {
   return code in REASONS;

@@ -1,11 +1,12 @@
 /**
- * One tile of the stage: a person's camera (or initials) or a shared screen, with name, muted, hand and quality marks.
+ * One tile of the stage: a person's camera (or initials) or a shared screen, with name, muted, hand and quality marks,
+ * and the reason where a picture is missing that should be there.
  *
  * `show` is called often and touches only what differs. Tests read the data attributes.
  */
 
 import { el, icon, iconButton, setAttribute, setIcon, setText } from './dom.js';
-import { hue, initials } from './texts.js';
+import { MISSING, hue, initials } from './texts.js';
 
 /**
  * @typedef {object} TileView
@@ -19,6 +20,7 @@ import { hue, initials } from './texts.js';
  * @property {boolean} isHandRaised
  * @property {boolean} isPinned
  * @property {import('../protocol/messages.d.ts').Quality} quality
+ * @property {keyof typeof MISSING | null} missing why a picture that should be there is not
  * @property {string} [trackId]
  * @property {MediaStreamTrack | null} media
  */
@@ -30,12 +32,19 @@ const QUALITY = /** @type {Record<string, [string, string]>} */ ({
   lost: ['0', 'Connection lost'],
 });
 
+/** @param {TileView} view @returns {{text: string, short: string} | null} */
+function shortage({ missing, isSelf, source }) {
+  if (!missing) return null;
+  return isSelf ? MISSING.bandwidth.own : MISSING[missing][source];
+}
+
 /** @param {TileView} view @returns {string} what a screen reader says */
 function described(view) {
   const marks = [
     view.isSelf && 'you',
     view.source === 'screen' && 'shared screen',
-    view.source === 'camera' && !view.media && 'camera off',
+    view.source === 'camera' && !view.media && !view.missing && 'camera off',
+    shortage(view)?.text.toLowerCase().replace(/\.$/, ''),
     view.source === 'camera' && view.isMuted && 'muted',
     view.isHandRaised && 'hand raised',
     QUALITY[view.quality]?.[1].toLowerCase(),
@@ -52,13 +61,17 @@ export class Tile {
     this.avatar = el('div', { class: 'avatar', 'aria-hidden': 'true' });
     this.muted = el('span', { class: 'mark muted' }, icon('mic-off'));
     this.hand = el('span', { class: 'mark hand' }, icon('hand'));
-    this.quality = el('span', { class: 'mark quality' }, el('i'), el('i'), el('i'));
+    this.quality = el('span', { class: 'mark quality', role: 'img' }, el('i'), el('i'), el('i'), icon('wifi-off'));
+    this.long = el('span', { class: 'long' });
+    this.short = el('span', { class: 'short' });
+    // A screen reader has it from the tile's own label, and once from the page when it happens.
+    this.shortage = el('p', { class: 'shortage', 'aria-hidden': 'true' }, icon('wifi-off'), this.long, this.short);
     this.name = el('span', { class: 'name', dir: 'auto' });
     this.pin = iconButton('pin', 'Pin', { class: 'pin', testid: 'tile-pin', onclick: () => onpin(key) });
     this.element = el(
       'div',
       { class: 'tile', role: 'group', testid: 'tile' },
-      this.avatar,
+      el('div', { class: 'stand-in' }, this.avatar, this.shortage),
       this.video,
       el('div', { class: 'plate' }, this.hand, this.muted, this.name, this.quality),
       this.pin,
@@ -75,6 +88,7 @@ export class Tile {
     setAttribute(element, 'data-speaking', String(view.isSpeaking));
     setAttribute(element, 'data-video', view.media ? 'on' : 'off');
     setAttribute(element, 'data-self', String(view.isSelf));
+    setAttribute(element, 'data-paused', view.missing);
     setAttribute(element, 'aria-label', described(view));
     setText(
       name,
@@ -82,6 +96,7 @@ export class Tile {
     );
     this.muted.hidden = !view.isMuted || view.source === 'screen';
     this.hand.hidden = !view.isHandRaised || view.source === 'screen';
+    this.#showShortage(view);
     this.#showQuality(view);
     this.#showPin(view);
     setText(this.avatar, initials(view.name));
@@ -95,6 +110,16 @@ export class Tile {
     this.quality.hidden = !bars;
     setAttribute(this.quality, 'data-bars', bars ?? null);
     setAttribute(this.quality, 'title', label ?? null);
+    setAttribute(this.quality, 'aria-label', label ?? null);
+  }
+
+  /** @param {TileView} view */
+  #showShortage(view) {
+    const said = shortage(view);
+    this.shortage.hidden = !said;
+    setIcon(this.shortage, view.missing === 'unsupported' ? 'video-off' : 'wifi-off');
+    setText(this.long, said?.text ?? '');
+    setText(this.short, said?.short ?? '');
   }
 
   /** @param {TileView} view */

@@ -1,4 +1,4 @@
-"""VP8 pictures on their way to one subscriber: which temporal layers go out, and the numbers they go out with.
+"""Pictures on their way to one subscriber: which temporal layers of VP8 go out, and the numbers they go out with.
 
 A picture is forwarded or dropped as a whole: fewer layers hold from the next picture on, more of them from one that
 needs nothing of the layers that were dropped (RFC 7741 4.2, Y bit).
@@ -10,6 +10,7 @@ from conference.adapters.media.numbering import Renumbering
 from conference.protocol.payload import Vp8Descriptor, vp8_rewrite
 
 MAX_TEMPORAL: Final = 3  # TID has two bits
+_MANDATORY_BYTES: Final = 3  # of a dependency descriptor: flags, template id and frame number
 MAX_PICTURES: Final = 64  # whose fate is remembered
 
 
@@ -93,3 +94,26 @@ class Vp8Pictures:
         """The full picture number whose low bits are the descriptor's (RFC 7741: 7 or 15 bits)."""
         near, half = max(self._numbers.highest_in, 0), 0x4000 if descriptor.is_long else 0x40
         return near + ((descriptor.picture_id - near + half) & (2 * half - 1)) - half
+
+
+class FrameNumbers:
+    """Frame numbers of dependency descriptors (AV1 RTP specification, A.8.2): they go on where those of another layer
+    stopped, since a receiver takes a smaller one for an old frame."""
+
+    def __init__(self) -> None:
+        self._offset = 0
+        self._newest = -1
+
+    def switch(self, descriptor: bytes | None) -> None:
+        """Another stream begins with the frame of this descriptor."""
+        if descriptor is not None and len(descriptor) >= _MANDATORY_BYTES and self._newest >= 0:
+            self._offset = self._newest + 1 - int.from_bytes(descriptor[1:3], "big")
+
+    def rewrite(self, descriptor: bytes) -> bytes:
+        """The descriptor with the subscriber's number."""
+        if len(descriptor) < _MANDATORY_BYTES:
+            return descriptor
+        number = (int.from_bytes(descriptor[1:3], "big") + self._offset) & 0xFFFF
+        if self._newest < 0 or (number - self._newest) & 0xFFFF < 0x8000:
+            self._newest = number
+        return descriptor[:1] + number.to_bytes(2, "big") + descriptor[3:]

@@ -11,7 +11,7 @@ from typing import Final
 
 from conference.adapters.media.headers import NOTHING, Head, HeadWriter, Passed, abs_send_time
 from conference.adapters.media.numbering import Renumbering
-from conference.adapters.media.pictures import Vp8Pictures
+from conference.adapters.media.pictures import FrameNumbers, Vp8Pictures
 from conference.adapters.media.receiving import Stream
 from conference.ports.forwarding import PauseReason, SenderChanged, SetSender, WantTrack
 from conference.protocol import rtcp
@@ -85,6 +85,7 @@ class Sender:
         self._reports: dict[int, float] = {}  # middle 32 bits of NTP -> when sent
         self._next_report = 0.0
         self._pictures = Vp8Pictures()
+        self._frames = FrameNumbers()
         self._told: tuple[PauseReason, Stream | None, int] | None = None
 
     # --- what is forwarded -------------------------------------------------------------------------------------------
@@ -144,6 +145,8 @@ class Sender:
         """The outgoing packet; None for one that is left out, or whose number is gone. Call only after `accepts`."""
         descriptor = vp8_descriptor(packet.payload) if self.codec.name == "VP8" else None
         if stream is not self.current or self._is_waiting:
+            if self.current is not None and stream is not self.current:
+                self._frames.switch(passed.descriptor)
             self._switch(packet, number, stream, descriptor, now)
         if descriptor is None or self._pictures.admits(descriptor, packet.timestamp):
             return self._place(packet, number, descriptor, passed, now)
@@ -165,6 +168,8 @@ class Sender:
             return None
         payload = packet.payload if descriptor is None else self._pictures.rewrite(packet.payload, descriptor)
         timestamp = (packet.timestamp + self._clock_offset) & 0xFFFFFFFF
+        if passed.descriptor is not None:
+            passed = passed._replace(descriptor=self._frames.rewrite(passed.descriptor))
         head = self._heads.head(passed)
         data = self._build(packet, payload, out, timestamp, head, passed.level, now)
         self._cache[out % CACHE] = Sent(out, b"" if self.rtx_ssrc is None else data, head)

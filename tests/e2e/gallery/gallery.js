@@ -55,7 +55,7 @@ function makeApp({ isSignedIn = true, devices = new FakeDevices(), fetch = fakeF
 
 /** @param {string} selector @returns {Promise<any>} */
 async function find(selector) {
-  for (let tries = 0; tries < 200; tries += 1) {
+  for (let tries = 0; tries < 600; tries += 1) {
     const found = document.querySelector(selector);
     if (found instanceof HTMLElement && !found.hidden) return found;
     await new Promise((resolve) => setTimeout(resolve, 25));
@@ -209,6 +209,14 @@ export const states = {
     active.signaling.drop();
     await find('[data-testid="reconnecting"]');
   },
+  'call-audio-only': () => audioOnly(),
+  'call-audio-only-share': () => audioOnly({ isSharing: true }),
+  'call-video-paused': () => videoPaused(),
+  'call-quality': async () => {
+    const { Socket } = await call();
+    for (const [index, quality] of ['lost', 'poor', 'good', 'excellent'].entries())
+      Socket.last.push('QualityChanged', { userId: `user-${index + 2}`, quality });
+  },
   'call-muted': async () =>
     (await call()).Socket.last.push('Moderated', { action: 'mute', userId: ME, byUserId: 'user-2' }, true),
   'call-consent': async () => (await call()).Socket.last.push('ConsentRequested', { consentRequired: CONSENT }, true),
@@ -230,6 +238,23 @@ export const states = {
     await click('join-button');
   },
 };
+
+/** The SFU keeps back the video of all the others. @param {object} [options] */
+async function audioOnly(options) {
+  const { Socket, call: active } = await call(options);
+  const tracks = [...active.room.tracks.keys()].map((trackId) => ({ trackId, paused: 'bandwidth' }));
+  Socket.last.push('ReceiveChanged', { tracks }, true);
+  await find('[data-testid="tile"][data-paused="bandwidth"]');
+}
+
+/** A bad link for as long as it takes to lose one's own video. */
+async function videoPaused() {
+  const { call: active } = await call();
+  for (let second = 0; second <= 26; second += 1) {
+    active.congestion.take({ now: performance.now() + second * 1000, loss: 0.2, roundTripS: 0.1 });
+  }
+  await find('[data-testid="tile"][data-self="true"][data-paused="bandwidth"]');
+}
 
 /** @param {string} code */
 function ended(code) {

@@ -21,7 +21,8 @@ PREJOIN = [
 CALL = [
     "call&people=1", "call&people=2", "call&people=5", "call&people=20", "call&people=100", "call-attendee",
     "call-viewer", "call-speaker", "call-share", "call-chat", "call-unread", "call-people", "call-reconnecting",
-    "call-muted", "call-consent", "call-end",
+    "call-muted", "call-consent", "call-end", "call-quality", "call-audio-only", "call-audio-only&people=2",
+    "call-audio-only&people=20", "call-audio-only-share", "call-video-paused", "call-video-paused&people=2",
 ]  # fmt: skip
 ENDED = ["ended-left", "ended-removed", "ended-host", "ended-elsewhere"]
 # The screens that people see most are drawn in all four looks, the rest in two.

@@ -1,6 +1,7 @@
 //! The rate that is believed to pass: additive and multiplicative increase, multiplicative decrease
 //! (draft-ietf-rmcat-gcc-02 sections 5.5 and 6, with libwebrtc's constants).
 
+use super::probe::Measured;
 use super::trendline::Usage;
 use crate::time::Instant;
 use crate::units::DataRate;
@@ -25,6 +26,8 @@ const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
 /// Between two decreases.
 const MIN_BACK_OFF: Duration = Duration::from_millis(50);
 const MAX_BACK_OFF: Duration = Duration::from_millis(300);
+/// How long a link that was seen full is believed to carry no more.
+const LIMIT_IS_KNOWN: Duration = Duration::from_secs(30);
 const MAX_STEP: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,8 @@ pub(super) struct Observation {
     pub usage: Usage,
     /// What arrived lately.
     pub delivered: DataRate,
+    /// What arrived in the last moments: the link, if they were the first in which it was full.
+    pub peak: DataRate,
     /// The sender sent much less than it might have, and all of it arrived at the pace of its sending: what was delivered
     /// says nothing about the link.
     pub is_application_limited: bool,
@@ -80,6 +85,7 @@ pub(super) struct RateControl {
     rate: f64,
     state: State,
     peak: Option<Peak>,
+    limit: Option<(f64, Instant)>, // that a probe has met, and when
     round_trip: Duration,
     stepped_at: Instant,
     decreased_at: Option<Instant>,
@@ -91,6 +97,7 @@ impl RateControl {
             rate: 0.0,
             state: State::Increase,
             peak: None,
+            limit: None,
             round_trip: FIRST_ROUND_TRIP,
             stepped_at: now,
             decreased_at: None,
@@ -112,11 +119,19 @@ impl RateControl {
         self.rate = rate.clamp(MIN_RATE, MAX_RATE).bps() as f64;
     }
 
-    /// Believes in a rate that a probe has measured, if it is more.
-    pub fn raise(&mut self, rate: DataRate) {
-        if rate > self.rate() {
-            self.set(rate);
+    /// Believes in a rate that a probe has measured, if it is more, and in the limit that it has met.
+    pub fn probed(&mut self, measured: Measured, now: Instant) {
+        let limit = measured.is_limit.then_some((measured.rate.bps() as f64, now));
+        let is_refuted = self.limit.is_some_and(|former| measured.rate.bps() as f64 > former.0);
+        self.limit = limit.or(self.limit.filter(|_| !is_refuted));
+        if measured.rate > self.rate() {
+            self.set(measured.rate);
         }
+    }
+
+    /// Whether only another probe can raise the rate.
+    pub fn is_at_limit(&self) -> bool {
+        self.limit.is_some_and(|limit| self.rate >= limit.0 * 0.99)
     }
 
     /// Multiplies the rate; for losses and for silence.
@@ -134,7 +149,7 @@ impl RateControl {
             Usage::Over => self.decrease(seen, now),
             Usage::Under => self.state = State::Hold,
             Usage::Normal if self.state == State::Hold => self.state = State::Increase,
-            Usage::Normal if !seen.is_application_limited && !seen.is_lossy => self.increase(seen, passed),
+            Usage::Normal if !seen.is_application_limited && !seen.is_lossy => self.increase(seen, passed, now),
             Usage::Normal => {}
         }
     }
@@ -143,24 +158,26 @@ impl RateControl {
         self.state = State::Hold;
         let back_off = self.round_trip.clamp(MIN_BACK_OFF, MAX_BACK_OFF);
         let is_too_soon = self.decreased_at.is_some_and(|at| now.since(at) < back_off);
-        let delivered = seen.delivered.bps() as f64;
+        let delivered = seen.delivered.max(seen.peak).bps() as f64;
         if is_too_soon && (seen.is_application_limited || delivered >= self.rate / 2.0) {
             return;
         }
-        let base = if seen.is_application_limited { self.rate } else { delivered.min(self.rate) };
+        let base = if seen.is_application_limited { self.rate } else { delivered };
         if !seen.is_application_limited {
             self.peak = Some(Peak::note(self.peak, delivered));
         }
-        self.set(DataRate::from_bps((base * DECREASE) as u64));
+        self.set(DataRate::from_bps((base * DECREASE).min(self.rate) as u64));
         self.decreased_at = Some(now);
     }
 
-    fn increase(&mut self, seen: Observation, passed: Duration) {
+    fn increase(&mut self, seen: Observation, passed: Duration, now: Instant) {
         let delivered = seen.delivered.bps() as f64;
         if self.peak.is_some_and(|peak| delivered > peak.mean + peak.spread()) {
             self.peak = None; // the link carries more than it did
         }
+        self.limit = self.limit.filter(|limit| delivered < limit.0 && now.since(limit.1) < LIMIT_IS_KNOWN);
         let limit = delivered * MAX_OVER_DELIVERED + SLACK_BPS;
+        let limit = self.limit.map_or(limit, |known| known.0.min(limit));
         if self.rate >= limit {
             return;
         }
@@ -194,7 +211,13 @@ mod tests {
     }
 
     fn seen(usage: Usage, delivered: u64) -> Observation {
-        Observation { usage, delivered: kbps(delivered), is_application_limited: false, is_lossy: false }
+        Observation {
+            usage,
+            delivered: kbps(delivered),
+            peak: kbps(delivered),
+            is_application_limited: false,
+            is_lossy: false,
+        }
     }
 
     fn run(control: &mut RateControl, from_ms: u64, seconds: u64, seen: Observation) {
@@ -259,10 +282,25 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_a_probe_has_met_holds_until_another_probe_or_what_arrives_refutes_it() {
+        let mut control = RateControl::new(kbps(1_000), at(0));
+        control.probed(Measured { rate: kbps(1_140), is_limit: true }, at(0));
+        run(&mut control, 0, 10, seen(Usage::Normal, 1_000));
+        assert_eq!(control.rate(), kbps(1_140));
+        assert!(control.is_at_limit());
+        control.probed(Measured { rate: kbps(1_300), is_limit: false }, at(10_000));
+        run(&mut control, 10_000, 10, seen(Usage::Normal, 1_000));
+        assert_eq!(control.rate(), kbps(1_510));
+        control.probed(Measured { rate: kbps(1_000), is_limit: true }, at(20_000));
+        run(&mut control, 20_000, 5, seen(Usage::Normal, 1_200));
+        assert!(control.rate() > kbps(1_700));
+    }
+
+    #[test]
     fn the_rate_stays_in_its_range() {
         let mut control = RateControl::new(DataRate::ZERO, at(0));
         assert_eq!(control.rate(), MIN_RATE);
-        control.raise(DataRate::from_bps(u64::MAX));
+        control.probed(Measured { rate: DataRate::from_bps(u64::MAX), is_limit: false }, at(50));
         assert_eq!(control.rate(), MAX_RATE);
         control.update(seen(Usage::Over, 0), at(100));
         assert_eq!(control.rate(), MIN_RATE);

@@ -19,6 +19,11 @@ const SHORTAGE: Duration = Duration::from_secs(1);
 /// How long a video stays where it was forced down to. It doubles for one that goes up and fails again.
 const HOLD: Duration = Duration::from_secs(10);
 const MAX_HOLD: Duration = Duration::from_secs(80);
+/// How long a layer that is sent may exceed the rate that it was chosen for. A key frame, without which there is no switch,
+/// is seen for a second in what is measured over a second.
+const SURGE: Duration = Duration::from_millis(1_500);
+/// Room that an up-switch must leave to a video that has gone up in vain.
+const MORE_HEAD_ROOM: f64 = 1.25;
 /// A layer that is lost within this time of its gain was gained too soon.
 const TOO_SOON: Duration = Duration::from_secs(30);
 
@@ -141,6 +146,8 @@ struct Track {
     is_paused: bool, // for lack of bandwidth
     short_since: Option<Instant>,
     choice: Option<LayerChoice>,
+    cost: DataRate, // that the choice is reckoned with
+    surge_since: Option<Instant>,
     held_until: Instant,
     hold: Duration,
     raised_at: Option<Instant>,
@@ -154,6 +161,8 @@ impl Track {
             is_paused: false,
             short_since: None,
             choice: None,
+            cost: DataRate::from_bps(u64::MAX),
+            surge_since: None,
             held_until: Instant::from_micros(0),
             hold: HOLD,
             raised_at: None,
@@ -174,6 +183,15 @@ impl Track {
         now.since(*self.short_since.get_or_insert(now))
     }
 
+    /// Follows what its layer is measured at: down at once, up when that lasts.
+    fn measured(&mut self, rate: DataRate, now: Instant) {
+        let since = *self.surge_since.get_or_insert(now);
+        if rate <= self.cost || now.since(since) >= SURGE {
+            self.cost = rate;
+            self.surge_since = None;
+        }
+    }
+
     /// The link took a layer away.
     fn forced_down(&mut self, now: Instant) {
         let is_early = self.raised_at.is_some_and(|at| now.since(at) < TOO_SOON);
@@ -189,9 +207,16 @@ struct Pick {
     track: usize,
     former: Option<usize>, // index of the layer that was chosen before
     layer: Option<usize>,
+    cost: DataRate, // of that layer, and of those below at most
     is_settled: bool,
     is_wanted: bool, // visible, among the last N, and there is something to send
     pause: Pause,
+}
+
+impl Pick {
+    fn cost(&self, index: usize, layer: &LayerRate) -> DataRate {
+        if self.former.is_some_and(|former| former >= index) { layer.rate.min(self.cost) } else { layer.rate }
+    }
 }
 
 /// Chooses the layers for one subscriber's transport.
@@ -225,7 +250,7 @@ impl Allocator {
     ) {
         demands.sort_unstable_by_key(|demand| (demand.rank, demand.id));
         out.clear();
-        self.remember(demands);
+        self.remember(now, demands);
         self.want(last_n, demands);
         let video = budget.for_video();
         let spent = self.lowest(now, budget, video, demands);
@@ -258,7 +283,7 @@ impl Allocator {
     }
 
     /// Forgets who has gone, and finds a place for who is new.
-    fn remember(&mut self, demands: &[Demand<'_>]) {
+    fn remember(&mut self, now: Instant, demands: &[Demand<'_>]) {
         self.round = self.round.wrapping_add(1);
         for demand in demands {
             let at = self.tracks.binary_search_by_key(&demand.id, |track| track.id).unwrap_or_else(|at| {
@@ -270,9 +295,17 @@ impl Allocator {
         self.tracks.retain(|track| track.round == self.round);
         self.picks.clear();
         for demand in demands {
-            let track = self.tracks.partition_point(|track| track.id < demand.id);
-            let former = self.tracks[track].choice.and_then(|choice| nearest(demand, choice));
-            self.picks.push(Pick { track, former, ..Pick::default() });
+            let at = self.tracks.partition_point(|track| track.id < demand.id);
+            let track = &mut self.tracks[at];
+            let former = track.choice.and_then(|choice| nearest(demand, choice));
+            if let Some(former) = former {
+                let layer = &demand.layers[former];
+                if track.choice != Some(layer.choice()) {
+                    track.cost = DataRate::from_bps(u64::MAX); // the one that was chosen is gone
+                }
+                track.measured(layer.rate, now);
+            }
+            self.picks.push(Pick { track: at, former, cost: track.cost, ..Pick::default() });
         }
     }
 
@@ -301,25 +334,26 @@ impl Allocator {
         for (pick, demand) in self.picks.iter_mut().zip(demands) {
             let Some((layer, lowest)) = usable(demand).next().filter(|_| pick.is_wanted) else { continue };
             let track = &mut self.tracks[pick.track];
-            let fits = (spent + lowest.rate).scaled(HEAD_ROOM) <= video;
-            if track.is_paused && fits && admitted + lowest.rate.scaled(EXCHANGED) <= granted {
-                granted = granted + lowest.rate.scaled(1.0 - EXCHANGED); // it takes the place of those that matter less
+            let rate = pick.cost(layer, lowest);
+            let fits = (spent + rate).scaled(HEAD_ROOM) <= video;
+            if track.is_paused && fits && admitted + rate.scaled(EXCHANGED) <= granted {
+                granted = granted + rate.scaled(1.0 - EXCHANGED); // it takes the place of those that matter less
                 track.is_paused = false;
             }
-            let has_place = admitted + lowest.rate <= granted;
+            let has_place = admitted + rate <= granted;
             if !track.is_paused && (!has_place || track.short_for(fits, now) >= SHORTAGE) {
                 track.is_paused = true;
                 track.short_since = None;
                 self.resume.paused(now);
             }
             if track.is_paused {
-                self.resume.candidate(track.id, lowest.rate);
+                self.resume.candidate(track.id, rate);
                 continue;
             }
-            admitted = admitted + lowest.rate;
+            admitted = admitted + rate;
             if fits || pick.former.is_some() {
                 pick.layer = Some(layer);
-                spent = spent + lowest.rate;
+                spent = spent + rate;
             }
         }
         self.resume.flowing(spent);
@@ -333,7 +367,8 @@ impl Allocator {
             let track = &mut self.tracks[pick.track];
             track.is_paused &= is_limited;
             if pick.is_wanted && !track.is_paused {
-                granted = granted + usable(demand).next().map_or(DataRate::ZERO, |(_, layer)| layer.rate);
+                granted =
+                    granted + usable(demand).next().map_or(DataRate::ZERO, |(index, layer)| pick.cost(index, layer));
             }
         }
         granted
@@ -346,14 +381,16 @@ impl Allocator {
             is_open = false;
             for (pick, demand) in self.picks.iter_mut().zip(demands) {
                 let Some(at) = pick.layer.filter(|_| !pick.is_settled) else { continue };
-                let held_until = self.tracks[pick.track].held_until;
+                let Track { held_until, hold, .. } = self.tracks[pick.track];
+                let head_room = if hold > HOLD { MORE_HEAD_ROOM } else { HEAD_ROOM };
+                let now_spent = pick.cost(at, &demand.layers[at]);
                 let next = usable(demand).find(|(index, _)| *index > at).filter(|(index, layer)| {
-                    let total = spent + (layer.rate - demand.layers[at].rate);
+                    let total = spent + (pick.cost(*index, layer) - now_spent);
                     let had_it = pick.former.is_some_and(|former| former >= *index);
-                    if had_it { total <= video } else { now >= held_until && total.scaled(HEAD_ROOM) <= video }
+                    if had_it { total <= video } else { now >= held_until && total.scaled(head_room) <= video }
                 });
                 if let Some((index, layer)) = next {
-                    spent = spent + (layer.rate - demand.layers[at].rate);
+                    spent = spent + (pick.cost(index, layer) - now_spent);
                     pick.layer = Some(index);
                     is_open = true;
                 } else {
@@ -370,6 +407,10 @@ impl Allocator {
             track.raised_at = Some(now);
         } else if pick.is_wanted && pick.layer < pick.former {
             track.forced_down(now);
+        }
+        if pick.layer != pick.former {
+            track.cost = pick.layer.map_or(DataRate::from_bps(u64::MAX), |layer| demand.layers[layer].rate);
+            track.surge_since = None;
         }
         track.choice = pick.layer.map(|layer| demand.layers[layer].choice());
         let pause = if track.is_paused { Pause::Bandwidth } else { pick.pause };

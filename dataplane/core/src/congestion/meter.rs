@@ -4,6 +4,7 @@ use crate::units::DataRate;
 use core::time::Duration;
 
 const BUCKETS: usize = 20;
+const RECENT: i64 = 6;
 /// A clock that jumps back by more than this has been set anew.
 const CLOCK_WAS_SET: i64 = 3_000_000;
 
@@ -74,6 +75,15 @@ impl Meter {
         DataRate::from_bytes(self.sum(), Duration::from_micros(span.max(1) as u64))
     }
 
+    /// The rate in the last six whole buckets, where the amounts are bytes.
+    pub fn recent_rate(&self) -> DataRate {
+        let Some(newest) = self.newest else { return DataRate::ZERO };
+        let last = self.bucket(newest);
+        let recent = (last - RECENT..last).map(|bucket| self.sums[bucket.rem_euclid(BUCKETS as i64) as usize]);
+        let bytes = recent.map(u64::from).sum();
+        DataRate::from_bytes(bytes, Duration::from_micros((RECENT * self.length) as u64))
+    }
+
     fn bucket(&self, at: i64) -> i64 {
         at.div_euclid(self.length)
     }
@@ -94,6 +104,17 @@ mod tests {
         assert!((980_000..=1_030_000).contains(&rate), "{rate}");
         meter.move_to(2_600_000);
         assert_eq!(meter.rate(), DataRate::ZERO);
+    }
+
+    #[test]
+    fn a_burst_shows_in_the_recent_rate_first() {
+        let mut meter = Meter::new(Duration::from_millis(500));
+        for at in 0..1_000i64 {
+            meter.add(at * 1_000, if at < 840 { 125 } else { 375 });
+        }
+        let recent = meter.recent_rate().bps();
+        assert!((2_500_000..=3_000_000).contains(&recent), "{recent}");
+        assert!(meter.rate().bps() < 1_800_000);
     }
 
     #[test]

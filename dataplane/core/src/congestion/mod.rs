@@ -8,6 +8,7 @@
 mod aimd;
 mod allocator;
 mod arrival;
+mod delay;
 mod history;
 mod loss;
 mod meter;
@@ -27,6 +28,7 @@ use crate::wire::twcc;
 use aimd::{MAX_RATE, MIN_RATE, Observation, RateControl};
 use arrival::Groups;
 use core::time::Duration;
+use delay::QueueDelay;
 use history::{History, MAX_CAPACITY};
 use loss::Losses;
 use meter::Meter;
@@ -43,7 +45,7 @@ const UNHINDERED: f64 = 0.9;
 const REORDERING: Duration = Duration::from_millis(150);
 /// The share of the estimate that is wanted over what is to be sent: room for the budget's own margin, the head-room of
 /// an up-switch and repairs.
-const MARGIN: f64 = 1.25;
+const MARGIN: f64 = 2.0;
 /// A peer that says nothing for so long, over two round trips, is not reached.
 const SILENCE: Duration = Duration::from_millis(500);
 const SILENCE_PACKETS: u64 = 5;
@@ -60,6 +62,7 @@ const REPORT_CUT: f64 = 0.10;
 pub struct Congestion {
     history: History,
     groups: Groups,
+    delay: QueueDelay,
     trendline: Trendline,
     control: RateControl,
     losses: Losses,
@@ -87,6 +90,7 @@ impl Congestion {
         Self {
             history: History::default(),
             groups: Groups::default(),
+            delay: QueueDelay::new(),
             trendline: Trendline::default(),
             control: RateControl::new(start, now),
             losses: Losses::new(),
@@ -148,16 +152,18 @@ impl Congestion {
         if !self.is_round_trip_told {
             self.set_round_trip(now.since(reported.sent));
         }
+        self.delay.add(reported.sent, arrival);
         if let Some(delta) = self.groups.add(reported.sent, arrival) {
+            self.delay.add_delta(delta);
             self.trendline.add(delta);
         }
     }
 
     fn step(&mut self, now: Instant) {
-        let usage = self.trendline.usage();
         let seen = Observation {
-            usage,
+            usage: self.usage(now),
             delivered: self.delivered.rate(),
+            peak: self.delivered.recent_rate(),
             is_application_limited: self.is_idle(now) && !self.is_hindered(),
             is_lossy: self.losses.is_holding(),
         };
@@ -170,8 +176,8 @@ impl Congestion {
 
     fn conclude_probe(&mut self, now: Instant) {
         let measured = self.prober.conclude(self.sought(), now);
-        if let Some(measured) = measured.filter(|_| self.trendline.usage() != Usage::Over) {
-            self.control.raise(measured);
+        if let Some(measured) = measured.filter(|_| self.usage(now) != Usage::Over) {
+            self.control.probed(measured, now);
         }
     }
 
@@ -263,8 +269,9 @@ impl Congestion {
     /// A cluster that is to be sent now; [`Burst`] times its packets. Call it after `tick`, only where padding can be
     /// sent.
     pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
-        let is_calm = self.trendline.usage() == Usage::Normal && !self.losses.is_holding();
-        let is_idle = self.is_idle(now) && is_calm;
+        let is_calm = self.usage(now) == Usage::Normal && !self.losses.is_holding();
+        let is_idle = is_calm && (self.is_idle(now) || self.control.is_at_limit());
+        self.prober.set_jitter(self.delay.jitter());
         self.prober.poll(self.control.rate(), self.sought(), is_idle, now)
     }
 
@@ -283,6 +290,14 @@ impl Congestion {
     /// The outcome of the requested probe, once.
     pub fn take_probe_result(&mut self) -> Option<ProbeResult> {
         self.prober.take_result()
+    }
+
+    /// A trend is believed where packets wait, and not for a probe of ours.
+    fn usage(&self, now: Instant) -> Usage {
+        match self.trendline.usage() {
+            Usage::Over if !self.delay.is_queue() || self.prober.is_disturbing(now) => Usage::Normal,
+            usage => usage,
+        }
     }
 
     /// The rate above which nothing is to be found; nothing where the estimate is enough for what is wanted.

@@ -5,8 +5,10 @@ use crate::time::Instant;
 use crate::units::DataRate;
 use core::time::Duration;
 
-/// How long a discovery lasts. Its burst fills a queue for about as long.
+/// How long a discovery lasts, over the jitter that blurs it. Its burst fills a queue for about as long.
 const DISCOVERY: Duration = Duration::from_millis(15);
+const OVER_JITTER: u32 = 3;
+const MAX_DISCOVERY: Duration = Duration::from_millis(150);
 /// Fewer packets measure nothing: even a slow discovery has room for five of padding.
 const MIN_PACKETS: u64 = 4;
 const MIN_BYTES: u64 = 1_500;
@@ -24,7 +26,12 @@ const UNSATURATED: f64 = 0.9;
 const SATURATED_SHARE: f64 = 0.95;
 /// A discovery that found so much of its rate is followed by a larger one.
 const SUCCESS: f64 = 0.7;
+/// How long the queue of a short cluster may still be seen when its last packet is reported.
+const DISTURBANCE: Duration = Duration::from_millis(200);
 const INTERVAL: Duration = Duration::from_secs(5);
+/// After a discovery that measured nothing, a few times.
+const RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRIES: u8 = 3;
 /// The first two discoveries, in start rates.
 const FIRST: f64 = 3.0;
 const SECOND: f64 = 6.0;
@@ -78,6 +85,15 @@ impl Burst {
         let due = self.began + Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
         (self.sent < self.probe.bytes).then_some(due)
     }
+}
+
+/// What a cluster has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Measured {
+    /// The rate to believe in; zero where too little arrived to tell.
+    pub rate: DataRate,
+    /// It is what the link carries at most.
+    pub is_limit: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,20 +167,22 @@ impl Cluster {
         is_reported || now > self.ends + PATIENCE || (self.purpose == Purpose::Hold && self.is_delayed)
     }
 
-    /// What the link carried; zero where too little arrived to tell.
-    fn measured(&self) -> DataRate {
+    fn measured(&self) -> Measured {
         let is_enough = self.arrived.0 >= MIN_PACKETS
             && self.arrived.0 as f64 >= MIN_ARRIVED * self.sent.0 as f64
             && self.arrived.1 as f64 >= MIN_ARRIVED * self.probe.bytes as f64;
         if !is_enough || (self.purpose == Purpose::Hold && self.is_delayed) {
-            return DataRate::ZERO;
+            return Measured::default();
         }
         let sent = rate(self.arrived.1 - self.edges.0, self.sending);
         let arrived = rate(self.arrived.1 - self.edges.1, self.arrival);
         if sent == DataRate::ZERO || arrived > sent.scaled(MAX_COMPRESSION) {
-            return DataRate::ZERO;
+            return Measured::default();
         }
-        if arrived < sent.scaled(UNSATURATED) { arrived.scaled(SATURATED_SHARE) } else { sent.min(arrived) }
+        if arrived < sent.scaled(UNSATURATED) {
+            return Measured { rate: arrived.scaled(SATURATED_SHARE), is_limit: true };
+        }
+        Measured { rate: sent.min(arrived), is_limit: false }
     }
 }
 
@@ -183,7 +201,10 @@ pub(super) struct Prober {
     requested: Option<(DataRate, Purpose)>,
     result: Option<ProbeResult>,
     has_begun: bool,
+    failures: u8, // in a row
+    jitter: Duration,
     last_at: Instant,
+    ended_at: Option<Instant>,
 }
 
 impl Prober {
@@ -196,7 +217,10 @@ impl Prober {
             requested: None,
             result: None,
             has_begun: false,
+            failures: 0,
+            jitter: Duration::ZERO,
             last_at: now,
+            ended_at: None,
         }
     }
 
@@ -209,6 +233,16 @@ impl Prober {
     /// Looks again, at a rate that is believed to be back.
     pub fn queue(&mut self, rate: DataRate) {
         self.queued = Some(rate);
+    }
+
+    /// Whether a short cluster fills the queue: until it is measured, and a little longer.
+    pub fn is_disturbing(&self, now: Instant) -> bool {
+        let is_short = self.active.as_ref().is_some_and(|cluster| cluster.purpose != Purpose::Hold);
+        is_short || self.ended_at.is_some_and(|at| now.since(at) < DISTURBANCE)
+    }
+
+    pub const fn set_jitter(&mut self, jitter: Duration) {
+        self.jitter = jitter;
     }
 
     pub fn take_result(&mut self) -> Option<ProbeResult> {
@@ -235,7 +269,7 @@ impl Prober {
     }
 
     /// The next cluster to send. `wanted` is the rate above which nothing is to be found, nothing where the estimate is
-    /// enough; `is_idle` says that the application is what limits the rate.
+    /// enough; `is_idle` says that the estimate does not grow by itself.
     pub fn poll(&mut self, estimate: DataRate, wanted: Option<DataRate>, is_idle: bool, now: Instant) -> Option<Probe> {
         if self.active.is_some() {
             return None;
@@ -248,7 +282,8 @@ impl Prober {
             return None;
         };
         let is_first = !self.has_begun;
-        let is_due = is_idle && now.since(self.last_at) >= INTERVAL;
+        let interval = if (1..=MAX_RETRIES).contains(&self.failures) { RETRY } else { INTERVAL };
+        let is_due = is_idle && now.since(self.last_at) >= interval;
         let rate = match self.queued.take() {
             Some(queued) => queued,
             None if is_first => self.start.scaled(FIRST),
@@ -262,7 +297,8 @@ impl Prober {
 
     fn begin(&mut self, rate: DataRate, purpose: Purpose, now: Instant) -> Probe {
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-        let length = if purpose == Purpose::Hold { HOLD } else { DISCOVERY };
+        let discovery = DISCOVERY.saturating_add(self.jitter.saturating_mul(OVER_JITTER)).min(MAX_DISCOVERY);
+        let length = if purpose == Purpose::Hold { HOLD } else { discovery };
         let probe = Probe { id: self.next_id, rate, bytes: rate.bytes_in(length).max(MIN_BYTES) };
         let micros = u128::from(probe.bytes) * 8_000_000 / u128::from(rate.bps().max(1));
         let ends = now + Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
@@ -271,14 +307,17 @@ impl Prober {
         probe
     }
 
-    /// What a cluster that is over has measured: raise the estimate to it. `wanted` as in [`Self::poll`].
-    pub fn conclude(&mut self, wanted: Option<DataRate>, now: Instant) -> Option<DataRate> {
+    /// What a cluster that is over has measured. `wanted` as in [`Self::poll`].
+    pub fn conclude(&mut self, wanted: Option<DataRate>, now: Instant) -> Option<Measured> {
         let cluster = self.active.filter(|cluster| cluster.is_over(now))?;
         self.active = None;
-        let measured = cluster.measured();
+        self.ended_at = Some(now).filter(|_| cluster.purpose != Purpose::Hold);
+        let found = cluster.measured();
+        let measured = found.rate;
         let is_success = measured > cluster.probe.rate.scaled(SUCCESS);
+        self.failures = if measured == DataRate::ZERO { self.failures.saturating_add(1) } else { 0 };
         match cluster.purpose {
-            Purpose::Discovery if is_success && wanted.is_some_and(|wanted| measured < wanted) => {
+            Purpose::Discovery if is_success && wanted.is_some_and(|wanted| cluster.probe.rate < wanted) => {
                 let is_first = cluster.probe.rate == self.start.scaled(FIRST);
                 self.queued = Some(if is_first { self.start.scaled(SECOND) } else { measured.scaled(FURTHER) });
             }
@@ -290,6 +329,6 @@ impl Prober {
                 self.result = Some(ProbeResult { id: cluster.probe.id, rate: measured });
             }
         }
-        (measured > DataRate::ZERO).then_some(measured)
+        (measured > DataRate::ZERO).then_some(found)
     }
 }

@@ -89,20 +89,6 @@ impl Engine {
         }
     }
 
-    /// A layer begins: who waits for it takes it with its first packet.
-    pub(super) fn stream_began(&mut self, key: usize, now: Instant) {
-        let Some(track) = self.tracks.get(key) else { return };
-        if track.is_video {
-            self.allocate_for_track(key);
-            return;
-        }
-        for &sender in &track.senders {
-            if let Some(sender) = self.senders.get_mut(sender) {
-                track.aim(sender, &mut self.streams, now); // sound needs no key frame
-            }
-        }
-    }
-
     /// After feedback: the pace, and a new pass where the estimate limits.
     pub(super) fn estimate_changed(&mut self, key: usize, now: Instant) {
         let Some(budget) = self.transports.get_mut(key).and_then(|t| t.budget.as_mut()) else { return };

@@ -130,6 +130,23 @@ def test_a_switch_of_layers_goes_on_in_number_clock_and_picture() -> None:
     assert pictures[1].tl0 == pictures[0].tl0 + 1
 
 
+def test_frame_numbers_of_descriptors_go_on_at_a_switch_of_layers() -> None:
+    ids = ExtensionIds(dependency_descriptor=6)
+    target, low, high = sender(ids=ids), layer(0), layer(1)
+
+    def frame(number: int, source: Stream, payload: bytes, frame_number: int) -> int:
+        target.target = source
+        passed = Passed(descriptor=b"\x80" + frame_number.to_bytes(2, "big") + b"rest")
+        data = target.rewrite(packet(number, payload=payload), number, source, 0.0, passed)
+        assert data is not None
+        value = rtp.parse(data).extensions[6]
+        assert (value[:1], value[3:]) == (b"\x80", b"rest")
+        return int.from_bytes(value[1:3], "big")
+
+    assert [frame(1, low, KEY, 65_535), frame(2, low, DELTA, 0)] == [65_535, 0]
+    assert [frame(9, high, KEY, 500), frame(10, high, DELTA, 501)] == [1, 2]
+
+
 def test_layers_are_aligned_by_their_sender_reports() -> None:
     target, low, high = sender(), layer(0), layer(1)
     second = 1 << 32
