@@ -80,7 +80,7 @@ check-bicep:
 	@BICEP="$(BICEP)" tools/check_bicep.sh
 
 bench: dataplane ## Measure speed and memory into build/bench.json
-	@tools/test_programs.sh
+	@tools/test_programs.sh bench
 	$(PY) -m tests.bench
 
 format: environment-dev ## Format Python and Rust, and mend what ruff can

@@ -16,8 +16,8 @@ check() {
 for manifest in Cargo.toml fuzz/Cargo.toml; do
   check "format" cargo fmt --manifest-path "$manifest" --all --check
   check "lints" cargo clippy --quiet --manifest-path "$manifest" --workspace --all-targets --locked -- -D warnings
-  check "licences and sources" cargo-deny --log-level error --locked --manifest-path "$manifest" check --config deny.toml \
-    --show-stats --hide-inclusion-graph bans licenses sources
+  check "licences, bans and sources" cargo-deny --log-level error --locked --config deny.toml --manifest-path "$manifest" \
+    check --hide-inclusion-graph bans licenses sources
 done
 RUSTDOCFLAGS="-D warnings" check "documentation" cargo doc --quiet --workspace --no-deps --locked
 exit "$status"

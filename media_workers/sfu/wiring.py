@@ -80,7 +80,8 @@ def make_engine(choice: engines.EngineChoice, host: str, port: int) -> Forwardin
     if choice.name == "reference":
         return ReferenceEngine(host, port, time.monotonic)
     adapter = importlib.import_module(_NATIVE_ADAPTER)
-    return cast(ForwardingEngine, adapter.NativeEngine(host, port, choice.workers))
+    engine = adapter.NativeEngine(host, port, workers=choice.workers, seed=secrets.randbits(63))
+    return cast(ForwardingEngine, engine)
 
 
 def build(chosen: Settings | None = None) -> tuple[Worker, RedisClient]:

@@ -188,11 +188,14 @@ async def test_muted_and_paused_media_stops_and_comes_back_without_a_hole(engine
     ):
         count, last = len(bob.rtp), bob.rtp[-1].sequence
         engine.apply(stop)
+        await engine.settle()
         number = 10 * count
         received = engine.engine.stats().received_packets
         ann.send_rtp(media(number, payload=KEY_FRAME))
         await eventually(lambda received=received: engine.engine.stats().received_packets > received)  # type: ignore[misc]
+        await engine.settle()
         engine.apply(go)
+        await engine.settle()
         ann.send_rtp(media(number + 1))
         ann.send_rtp(media(number + 2, payload=KEY_FRAME))
         await eventually(lambda count=count: len(bob.rtp) == count + 1)  # type: ignore[misc]

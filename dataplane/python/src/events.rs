@@ -100,7 +100,9 @@ pub fn track<'py>(py: Python<'py>, track: &TrackStats) -> PyResult<Bound<'py, Py
 pub fn subscriber<'py>(py: Python<'py>, stats: &SubscriberStats) -> PyResult<Bound<'py, PyTuple>> {
     let paused = PyDict::new(py);
     for (why, count) in [Pause::Hidden, Pause::LastN, Pause::Bandwidth].into_iter().zip(stats.paused) {
-        paused.set_item(pause(why), count)?;
+        if count > 0 {
+            paused.set_item(pause(why), count)?;
+        }
     }
     (
         &*stats.transport,

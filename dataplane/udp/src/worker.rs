@@ -389,6 +389,7 @@ impl<E: PacketEngine> Worker<E> {
                     self.engine.apply(now, command, &mut self.batch, &mut self.sockets);
                 }
                 Some(Message::Snapshot(reply)) => {
+                    self.publish(); // totals that go with it
                     // who asked may have given up
                     let _ = reply.try_send((self.index, self.engine.snapshot()));
                 }
@@ -402,10 +403,14 @@ impl<E: PacketEngine> Worker<E> {
         self.shared.counters.add(Reason::EventQueueFull, dropped);
         if now >= self.next_publication {
             self.next_publication = now + PUBLISH;
-            self.sockets.udp.count_receive_drops();
-            let cpu = Duration::from_micros(sys::thread_cpu_micros());
-            let tcp_connections = self.sockets.tcp.len();
-            *lock(&self.shared.published) = Published { stats: self.engine.stats(), cpu, tcp_connections };
+            self.publish();
         }
+    }
+
+    fn publish(&mut self) {
+        self.sockets.udp.count_receive_drops();
+        let cpu = Duration::from_micros(sys::thread_cpu_micros());
+        let tcp_connections = self.sockets.tcp.len();
+        *lock(&self.shared.published) = Published { stats: self.engine.stats(), cpu, tcp_connections };
     }
 }

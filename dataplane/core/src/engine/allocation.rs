@@ -78,15 +78,11 @@ impl Engine {
     /// A layer begins: who waits for it takes it with its first packet.
     pub(super) fn stream_began(&mut self, key: usize, now: Instant) {
         let Some(track) = self.tracks.get(key) else { return };
-        if track.is_video {
-            self.allocate_for_track(key);
-            return;
+        for at in 0..track.senders.len() {
+            let Some(&sender) = self.tracks.get(key).and_then(|track| track.senders.get(at)) else { continue };
+            self.aim(sender, now);
         }
-        for &sender in &track.senders {
-            if let Some(sender) = self.senders.get_mut(sender) {
-                track.aim(sender, &mut self.streams, now); // sound needs no key frame
-            }
-        }
+        self.allocate_for_track(key);
     }
 
     /// After feedback: the pace, and a new pass where the estimate limits.
@@ -174,19 +170,30 @@ impl Engine {
         if was_paused && !sender.is_paused() && sender.is_connected {
             asked = track.ask_key_frame(sender, &mut self.streams, now, true);
         }
-        let (spatial, temporal) = assignment.choice.map_or((0, 0), |choice| (choice.spatial, choice.temporal));
-        let state = Some((assignment.pause, spatial, temporal));
-        let is_told = sender.told == state || (assignment.choice.is_none() && assignment.pause == Pause::None);
-        if !is_told {
+        self.note_asking(asked);
+        self.tell_sender(key, now);
+    }
+
+    /// Tells what a video sender forwards now, where that has changed.
+    pub(super) fn tell_sender(&mut self, key: usize, now: Instant) {
+        let Some(sender) = self.senders.get_mut(key).filter(|sender| sender.is_video) else { return };
+        let Some(track) = self.tracks.get(sender.track) else { return };
+        let pause = if sender.is_stopped { Pause::Hidden } else { sender.pause };
+        let pinned = sender.pin.and_then(|pin| Some((pin.place?, pin.temporal.unwrap_or(0))));
+        let chosen = pinned.or(sender.choice.map(|choice| (choice.spatial, choice.temporal)));
+        if pause == Pause::None && chosen.is_none() {
+            return; // nothing to forward yet
+        }
+        let (spatial, temporal) = chosen.filter(|_| pause == Pause::None).unwrap_or_default();
+        let state = Some((pause, spatial, temporal));
+        if sender.told != state {
             sender.told = state;
             let rid = track.rid_of(spatial);
-            let event =
-                Event::SenderChanged { sender: sender.id.clone(), pause: assignment.pause, rid, spatial, temporal };
+            let event = Event::SenderChanged { sender: sender.id.clone(), pause, rid, spatial, temporal };
             let track = sender.track;
             self.emit(event);
             self.update_wanted(track, now);
         }
-        self.note_asking(asked);
     }
 
     // --- Dynacast ---------------------------------------------------------------------------------------------------

@@ -163,7 +163,7 @@ impl Engine {
         self.aim(key, now);
     }
 
-    fn aim(&mut self, key: usize, now: Instant) {
+    pub(super) fn aim(&mut self, key: usize, now: Instant) {
         let Some(sender) = self.senders.get_mut(key) else { return };
         let asked = self.tracks.get(sender.track).and_then(|track| track.aim(sender, &mut self.streams, now));
         self.note_asking(asked);
@@ -286,6 +286,7 @@ impl Engine {
         sender.is_stopped = stopped;
         let transport = sender.transport;
         self.begin_again(key, !stopped, now);
+        self.tell_sender(key, now);
         self.allocation_due(transport);
     }
 
@@ -300,6 +301,7 @@ impl Engine {
         }
         let transport = sender.transport;
         self.aim(key, now);
+        self.tell_sender(key, now);
         self.allocation_due(transport);
     }
 

@@ -276,6 +276,9 @@ impl Engine {
                 primary => Some(Inbound::Repair { track: named.track, place: named.place, primary }),
             };
         }
+        if matches!(transport.kind, Kind::Plain { .. }) {
+            return None; // the control layer names every SSRC there
+        }
         let track_key = self.track_for(transport, header, values.mid)?;
         let track = self.tracks.get(track_key)?;
         let is_repair = Some(header.payload_type) == track.codec.rtx_payload_type;

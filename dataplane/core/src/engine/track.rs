@@ -128,10 +128,10 @@ impl Track {
     /// The highest place that a tile of this size needs.
     pub(crate) fn place_for(&self, want: &Want, streams: &Slab<Stream>) -> u8 {
         let top = u8::try_from(self.layer_count() - 1).unwrap_or(0);
-        if want.width == 0 || top == 0 {
-            return top;
+        if want.width == 0 || want.pinned || top == 0 {
+            return top; // what a person pinned they want to see well
         }
-        if want.width <= THUMBNAIL && !want.pinned {
+        if want.width <= THUMBNAIL {
             return 0;
         }
         let longer = want.width.max(want.height);

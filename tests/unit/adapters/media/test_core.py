@@ -6,7 +6,15 @@ import pytest
 
 from conference.adapters.media.core import ReferenceCore
 from conference.adapters.media.srtp import SrtpContext
-from conference.ports.forwarding import AddPlainTransport, Event, IceChanged, SelectLayer, SetSender, SetTrack
+from conference.ports.forwarding import (
+    AddPlainTransport,
+    Event,
+    IceChanged,
+    SelectLayer,
+    SenderChanged,
+    SetSender,
+    SetTrack,
+)
 from conference.protocol import rtcp, rtp
 from tests.support.engine import IDS, VIDEO, media, vp8
 
@@ -55,6 +63,28 @@ def test_what_it_sends_can_be_opened_and_has_no_gap() -> None:
     assert len(packets) == len(opened) == 25
     assert [(p.sequence - packets[0].sequence) & 0xFFFF for p in packets] == list(range(25))
     assert IceChanged("ann", "connected") in events
+
+
+def test_a_layer_that_begins_is_aimed_at_at_once() -> None:
+    sent: list[bytes] = []
+    core = ReferenceCore(lambda data, address: sent.append(data), lambda: 7)
+    peer = SrtpContext("AEAD_AES_128_GCM", OURS, THEIRS)
+    core.apply(
+        [
+            AddPlainTransport("ann", ANN, "AEAD_AES_128_GCM", THEIRS, OURS),
+            AddPlainTransport("bob", BOB, "AEAD_AES_128_GCM", THEIRS, OURS),
+            SetTrack("ann", "cam", "0", VIDEO, IDS, ((60, None), (61, None)), ("q", "f")),
+            SetSender("s", "bob", "cam", "m", VIDEO, IDS, 1_002, 1_003, "ann"),
+        ],
+        1.0,
+    )
+    for ssrc in (60, 61):
+        sealed = peer.seal_rtp(rtp.build(media(1, payload=vp8(1, is_key=True), ssrc=ssrc)))
+        assert sealed is not None
+        core.receive(sealed, ANN, 1.0)
+    told = [event.rid for event in core.poll_events(10) if isinstance(event, SenderChanged)]
+    assert told == ["q", "f"]
+    assert len(sent) == 2
 
 
 def test_an_engine_that_nobody_asks_keeps_a_bounded_number_of_events() -> None:
