@@ -164,7 +164,8 @@ impl Congestion {
             usage: self.usage(now),
             delivered: self.delivered.rate(),
             peak: self.delivered.recent_rate(),
-            is_application_limited: self.is_idle(now) && !self.is_hindered(),
+            is_idle: self.is_idle(now),
+            is_hindered: self.is_hindered(),
             is_lossy: self.losses.is_holding(),
         };
         self.control.update(seen, now);

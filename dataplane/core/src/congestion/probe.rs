@@ -324,7 +324,7 @@ impl Prober {
                 self.queued = Some(if is_first { self.start.scaled(SECOND) } else { measured.scaled(FURTHER) });
             }
             Purpose::Discovery => {}
-            Purpose::Look if measured >= cluster.probe.rate.scaled(UNSATURATED) => {
+            Purpose::Look if is_success => {
                 self.requested = Some((cluster.probe.rate, Purpose::Hold));
             }
             Purpose::Look | Purpose::Hold => {
