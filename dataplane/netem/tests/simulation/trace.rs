@@ -69,9 +69,6 @@ impl Trace {
         let settled = self.part(Duration::from_secs(from + 15), Duration::from_secs(to));
         let windows: Vec<(Duration, f64, f64)> = part.iter().filter_map(|first| self.window(first, part)).collect();
         let since = |sample: &Sample| sample.at.since(part[0].at).as_secs_f64();
-        let late = windows.iter().filter(|window| window.0 >= Duration::from_secs(5));
-        let (over, capacity) =
-            late.fold((0.0, 0.0), |sum, (_, sent, capacity)| (sum.0 + (sent - capacity).max(0.0), sum.1 + capacity));
         let mut queues: Vec<f64> =
             part.iter().filter_map(|sample| sample.queue).map(|queue| queue.as_secs_f64()).collect();
         queues.sort_by(f64::total_cmp);
