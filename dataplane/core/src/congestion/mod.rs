@@ -41,6 +41,8 @@ const RATE_WINDOW: Duration = Duration::from_millis(500);
 const LIMITED: f64 = 0.7;
 /// What is sent and arrives at this share of its pace has met no limit of the link.
 const UNHINDERED: f64 = 0.9;
+/// The share of what arrives that is believed to be carried: the rate of half a second is measured a little roughly.
+const PROVEN: f64 = 0.9;
 /// How long over the round trip a packet may come out of order.
 const REORDERING: Duration = Duration::from_millis(150);
 /// The share of the estimate that is wanted over what is to be sent: room for the budget's own margin, the head-room of
@@ -81,7 +83,6 @@ pub struct Congestion {
     report_loss: f64,
     report_cut_at: Instant,
     wanted: DataRate,
-    sending: DataRate,
 }
 
 impl Congestion {
@@ -110,7 +111,6 @@ impl Congestion {
             report_loss: 0.0,
             report_cut_at: now,
             wanted: DataRate::ZERO,
-            sending: DataRate::ZERO,
         }
     }
 
@@ -176,7 +176,16 @@ impl Congestion {
         if let Some(factor) = self.losses.cut(self.reaction(), now) {
             self.control.cut(factor, now);
         }
+        self.note_proof(seen);
         self.conclude_probe(now);
+    }
+
+    /// What arrives at its pace, without a queue and without loss, has been carried: that is proof, not a guess.
+    fn note_proof(&mut self, seen: Observation) {
+        let proven = seen.delivered.scaled(PROVEN);
+        if proven > self.control.rate() && seen.usage == Usage::Normal && !seen.is_lossy && !self.is_hindered() {
+            self.control.set(proven);
+        }
     }
 
     /// A short burst finds its way through a queue that others keep full, and says nothing of our share: what it has
@@ -220,11 +229,10 @@ impl Congestion {
         self.control.set_round_trip(smoothed);
     }
 
-    /// Says what all wanted layers and the audio would need, and what is sent of it now. More than the estimate is looked
+    /// Says what all wanted layers and the audio would need. More than the estimate is looked
     /// for only while there is use for it.
-    pub const fn set_demand(&mut self, wanted: DataRate, sending: DataRate, _now: Instant) {
+    pub const fn set_demand(&mut self, wanted: DataRate) {
         self.wanted = wanted;
-        self.sending = sending;
     }
 
     /// Lets time pass; call it every 20 to 50 ms.
@@ -317,7 +325,8 @@ impl Congestion {
     /// The rate above which nothing is to be found; nothing where the estimate is enough for what is wanted.
     fn sought(&self) -> Option<DataRate> {
         let enough = self.wanted.scaled(MARGIN).min(MAX_RATE);
-        (self.wanted > self.sending && self.control.rate() < enough).then_some(enough)
+        // Also while everything is sent: what is not known to fit would be paused.
+        (self.control.rate() < enough).then_some(enough)
     }
 
     fn is_idle(&mut self, now: Instant) -> bool {

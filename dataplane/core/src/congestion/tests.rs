@@ -112,7 +112,7 @@ fn a_link_that_becomes_narrow_is_noticed_within_two_seconds() {
 #[test]
 fn a_link_that_becomes_wide_is_found_by_probes_while_little_is_sent() {
     let mut flow = Flow::new(100, 100);
-    flow.congestion.set_demand(kbps(2_000), kbps(50), at(0));
+    flow.congestion.set_demand(kbps(2_000));
     flow.run(20, |_| 50_000);
     assert!(flow.estimate() <= 110, "{}", flow.estimate());
     flow.link_bps = 2_500_000;
@@ -123,7 +123,7 @@ fn a_link_that_becomes_wide_is_found_by_probes_while_little_is_sent() {
 #[test]
 fn nothing_is_probed_without_use_for_it() {
     let mut flow = Flow::new(5_000, 300);
-    flow.congestion.set_demand(kbps(50), kbps(50), at(0));
+    flow.congestion.set_demand(kbps(50));
     flow.run(30, |_| 50_000);
     assert_eq!(flow.number - 100, 30 * 50_000 / 8 / 600);
 }
@@ -131,7 +131,7 @@ fn nothing_is_probed_without_use_for_it() {
 #[test]
 fn a_peer_that_falls_silent_is_sent_less_and_what_was_is_found_again() {
     let mut flow = Flow::new(2_000, 300);
-    flow.congestion.set_demand(kbps(3_000), kbps(500), at(0));
+    flow.congestion.set_demand(kbps(3_000));
     flow.run(10, |estimate| estimate.min(500_000));
     let before = flow.estimate();
     flow.link_bps = 1; // nothing arrives
@@ -223,7 +223,7 @@ enum Step {
     Remb(u64),
     Loss(f64),
     Trip(u64),
-    Demand(u64, u64),
+    Demand(u64),
     Request(u64),
     Wait(u64),
 }
@@ -237,7 +237,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<u64>().prop_map(Step::Remb),
         1 => any::<f64>().prop_map(Step::Loss),
         1 => any::<u64>().prop_map(Step::Trip),
-        1 => any::<(u64, u64)>().prop_map(|(wanted, sending)| Step::Demand(wanted, sending)),
+        1 => any::<u64>().prop_map(Step::Demand),
         1 => any::<u64>().prop_map(Step::Request),
         4 => (0..3_000_000u64).prop_map(Step::Wait),
     ];
@@ -263,8 +263,8 @@ proptest! {
                 Step::Remb(rate) => congestion.on_remb(DataRate::from_bps(rate), now),
                 Step::Loss(fraction) => congestion.on_loss(fraction, now),
                 Step::Trip(micros) => congestion.on_round_trip(Duration::from_micros(micros)),
-                Step::Demand(wanted, sending) => {
-                    congestion.set_demand(DataRate::from_bps(wanted), DataRate::from_bps(sending), now);
+                Step::Demand(wanted) => {
+                    congestion.set_demand(DataRate::from_bps(wanted));
                 }
                 Step::Request(rate) => congestion.request_probe(DataRate::from_bps(rate), now),
                 Step::Wait(micros) => now = now + Duration::from_micros(micros),

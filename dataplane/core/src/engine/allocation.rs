@@ -345,18 +345,10 @@ fn decide(
         has_feedback: budget.congestion.has_feedback(),
     };
     budget.allocator.allocate(now, spending, budget.last_n, &mut demands, assignments);
-    let sending = assignments.iter().map(|a| granted(a, &demands)).fold(audio, |sum, rate| sum + rate);
-    budget.congestion.set_demand(budget.allocator.wanted() + audio, sending, now);
+    budget.congestion.set_demand(budget.allocator.wanted() + audio);
     if let Some(rate) = budget.allocator.resume_probe(now) {
         budget.congestion.request_probe(rate + audio, now);
     }
-}
-
-fn granted(assignment: &Assignment, demands: &[Demand<'_>]) -> DataRate {
-    let Some(choice) = assignment.choice else { return DataRate::ZERO };
-    let layers = demands.iter().find(|demand| demand.id == assignment.id).map_or(&[][..], |demand| demand.layers);
-    let chosen = layers.iter().find(|layer| (layer.spatial, layer.temporal) == (choice.spatial, choice.temporal));
-    chosen.map_or(DataRate::ZERO, |layer| layer.rate)
 }
 
 fn rank(sender: &Sender, track: Option<&Track>) -> Rank {

@@ -192,11 +192,7 @@ impl Subscriber {
         if let Some(rate) = self.allocator.resume_probe(now) {
             self.congestion.request_probe(rate, now);
         }
-        let sending = layers
-            .iter()
-            .find(|layer| Some((layer.spatial, layer.temporal)) == self.choice.map(|c| (c.spatial, c.temporal)));
-        let sending = budget.audio + sending.map_or(DataRate::ZERO, |layer| layer.rate);
-        self.congestion.set_demand(self.allocator.wanted() + budget.audio, sending, now);
+        self.congestion.set_demand(self.allocator.wanted() + budget.audio);
         if let Some(probe) = self.congestion.poll_probe(now) {
             self.burst = Some(Burst::new(probe, now));
         }
