@@ -28,6 +28,8 @@ const MIN_BACK_OFF: Duration = Duration::from_millis(50);
 const MAX_BACK_OFF: Duration = Duration::from_millis(300);
 /// How long a link that was seen full is believed to carry no more.
 const LIMIT_IS_KNOWN: Duration = Duration::from_secs(30);
+/// The same where all that is sent arrives at its pace.
+const GENTLE: Duration = Duration::from_millis(500);
 const MAX_STEP: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +74,10 @@ pub(super) struct Observation {
     pub delivered: DataRate,
     /// What arrived in the last moments: the link, if they were the first in which it was full.
     pub peak: DataRate,
-    /// The sender sent much less than it might have, and all of it arrived at the pace of its sending: what was delivered
-    /// says nothing about the link.
-    pub is_application_limited: bool,
+    /// The sender sends much less than it might: what arrives does not show what could.
+    pub is_idle: bool,
+    /// Less arrives, or it arrives more slowly, than it was sent: what arrives is what the link carries.
+    pub is_hindered: bool,
     /// Losses forbid an increase.
     pub is_lossy: bool,
 }
@@ -149,21 +152,21 @@ impl RateControl {
             Usage::Over => self.decrease(seen, now),
             Usage::Under => self.state = State::Hold,
             Usage::Normal if self.state == State::Hold => self.state = State::Increase,
-            Usage::Normal if !seen.is_application_limited && !seen.is_lossy => self.increase(seen, passed, now),
+            Usage::Normal if !seen.is_idle && !seen.is_lossy => self.increase(seen, passed, now),
             Usage::Normal => {}
         }
     }
 
     fn decrease(&mut self, seen: Observation, now: Instant) {
         self.state = State::Hold;
-        let back_off = self.round_trip.clamp(MIN_BACK_OFF, MAX_BACK_OFF);
+        let back_off = if seen.is_hindered { self.round_trip.clamp(MIN_BACK_OFF, MAX_BACK_OFF) } else { GENTLE };
         let is_too_soon = self.decreased_at.is_some_and(|at| now.since(at) < back_off);
         let delivered = seen.delivered.max(seen.peak).bps() as f64;
-        if is_too_soon && (seen.is_application_limited || delivered >= self.rate / 2.0) {
+        if is_too_soon && !(seen.is_hindered && delivered < self.rate / 2.0) {
             return;
         }
-        let base = if seen.is_application_limited { self.rate } else { delivered };
-        if !seen.is_application_limited {
+        let base = if seen.is_hindered { delivered } else { self.rate };
+        if seen.is_hindered {
             self.peak = Some(Peak::note(self.peak, delivered));
         }
         self.set(DataRate::from_bps((base * DECREASE).min(self.rate) as u64));
@@ -215,7 +218,8 @@ mod tests {
             usage,
             delivered: kbps(delivered),
             peak: kbps(delivered),
-            is_application_limited: false,
+            is_idle: false,
+            is_hindered: true,
             is_lossy: false,
         }
     }
@@ -265,7 +269,7 @@ mod tests {
 
     #[test]
     fn an_application_that_sends_little_neither_raises_nor_collapses_the_rate() {
-        let limited = |usage| Observation { is_application_limited: true, ..seen(usage, 100) };
+        let limited = |usage| Observation { is_idle: true, is_hindered: false, ..seen(usage, 100) };
         let mut control = RateControl::new(kbps(1_000), at(0));
         run(&mut control, 0, 5, limited(Usage::Normal));
         assert_eq!(control.rate(), kbps(1_000));

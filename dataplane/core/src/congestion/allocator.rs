@@ -24,6 +24,8 @@ const MAX_HOLD: Duration = Duration::from_secs(40);
 const SURGE: Duration = Duration::from_millis(1_500);
 /// Room that an up-switch must leave to a video that has gone up in vain.
 const MORE_HEAD_ROOM: f64 = 1.25;
+/// Room that ends a hold which was doubled: the link is another one than that which was short.
+const AMPLE_ROOM: f64 = 1.5;
 /// A layer that is lost within this time of its gain was gained too soon.
 const TOO_SOON: Duration = Duration::from_secs(30);
 
@@ -148,7 +150,7 @@ struct Track {
     choice: Option<LayerChoice>,
     cost: DataRate, // that the choice is reckoned with
     surge_since: Option<Instant>,
-    held_until: Instant,
+    forced_down_at: Option<Instant>,
     hold: Duration,
     raised_at: Option<Instant>,
 }
@@ -163,7 +165,7 @@ impl Track {
             choice: None,
             cost: DataRate::from_bps(u64::MAX),
             surge_since: None,
-            held_until: Instant::from_micros(0),
+            forced_down_at: None,
             hold: HOLD,
             raised_at: None,
         }
@@ -171,7 +173,7 @@ impl Track {
 
     /// Nobody is to see it: it comes back as a new one, but for where it is held.
     const fn hide(&mut self) {
-        *self = Self { round: self.round, held_until: self.held_until, hold: self.hold, ..Self::new(self.id) };
+        *self = Self { round: self.round, forced_down_at: self.forced_down_at, hold: self.hold, ..Self::new(self.id) };
     }
 
     /// How long it has lacked room for its lowest layer.
@@ -192,11 +194,22 @@ impl Track {
         }
     }
 
+    /// The room that an up-switch must leave; nothing while there may be none.
+    fn head_room(&self, now: Instant) -> Option<f64> {
+        let held_for = self.forced_down_at.map_or(Duration::MAX, |at| now.since(at));
+        match self.hold > HOLD {
+            _ if held_for < HOLD => None,
+            true if held_for < self.hold => Some(AMPLE_ROOM),
+            true => Some(MORE_HEAD_ROOM),
+            false => Some(HEAD_ROOM),
+        }
+    }
+
     /// The link took a layer away.
     fn forced_down(&mut self, now: Instant) {
         let is_early = self.raised_at.is_some_and(|at| now.since(at) < TOO_SOON);
         self.hold = if is_early { (self.hold * 2).min(MAX_HOLD) } else { HOLD };
-        self.held_until = now + self.hold;
+        self.forced_down_at = Some(now);
         self.raised_at = None;
     }
 }
@@ -384,13 +397,12 @@ impl Allocator {
             is_open = false;
             for (pick, demand) in self.picks.iter_mut().zip(demands) {
                 let Some(at) = pick.layer.filter(|_| !pick.is_settled) else { continue };
-                let Track { held_until, hold, .. } = self.tracks[pick.track];
-                let head_room = if hold > HOLD { MORE_HEAD_ROOM } else { HEAD_ROOM };
+                let head_room = self.tracks[pick.track].head_room(now);
                 let now_spent = pick.cost(at, &demand.layers[at]);
                 let next = usable(demand).find(|(index, _)| *index > at).filter(|(index, layer)| {
                     let total = spent + (pick.cost(*index, layer) - now_spent);
                     let had_it = pick.former.is_some_and(|former| former >= *index);
-                    if had_it { total <= video } else { now >= held_until && total.scaled(head_room) <= video }
+                    if had_it { total <= video } else { head_room.is_some_and(|room| total.scaled(room) <= video) }
                 });
                 if let Some((index, layer)) = next {
                     spent = spent + (pick.cost(index, layer) - now_spent);

@@ -54,6 +54,7 @@ const SILENCE_PACKETS: u64 = 5;
 const SILENCE_CUT: f64 = 0.5;
 const RECOVERED: f64 = 0.85;
 const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
+const FIRST_FEEDBACK: Duration = Duration::from_secs(2);
 const MAX_ROUND_TRIP: Duration = Duration::from_secs(3);
 /// A receiver report tells about so much time.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -75,6 +76,7 @@ pub struct Congestion {
     round_trip: Option<Duration>,
     is_round_trip_told: bool,
     has_reports: bool,
+    began: Option<Instant>, // when the first packet with a number was sent
     reported_at: Instant,
     before_silence: Option<DataRate>,
     remb: Option<DataRate>,
@@ -102,6 +104,7 @@ impl Congestion {
             round_trip: None,
             is_round_trip_told: false,
             has_reports: false,
+            began: None,
             reported_at: now,
             before_silence: None,
             remb: None,
@@ -114,6 +117,7 @@ impl Congestion {
     /// Takes every packet that is sent with a transport-wide number: audio, video, retransmissions, padding. `number`
     /// grows by one, `bytes` is the size of the datagram, `probe` the id of the cluster under way.
     pub fn on_sent(&mut self, number: u64, bytes: usize, now: Instant, probe: Option<u32>) {
+        self.began.get_or_insert(now);
         self.history.push(number, bytes, now, probe);
         self.sent.add(micros(now), bytes as u64);
         if let Some(id) = probe {
@@ -164,7 +168,8 @@ impl Congestion {
             usage: self.usage(now),
             delivered: self.delivered.rate(),
             peak: self.delivered.recent_rate(),
-            is_application_limited: self.is_idle(now) && !self.is_hindered(),
+            is_idle: self.is_idle(now),
+            is_hindered: self.is_hindered(),
             is_lossy: self.losses.is_holding(),
         };
         self.control.update(seen, now);
@@ -262,6 +267,13 @@ impl Congestion {
     #[must_use]
     pub const fn has_feedback(&self) -> bool {
         self.has_reports || self.remb.is_some()
+    }
+
+    /// Whether a peer that has agreed to transport-wide feedback may still send its first: for two seconds from the first
+    /// packet with a number. Who limits itself to the first estimate meanwhile does not begin with a full queue.
+    #[must_use]
+    pub fn awaits_feedback(&self, now: Instant) -> bool {
+        !self.has_feedback() && self.began.is_none_or(|began| now.since(began) < FIRST_FEEDBACK)
     }
 
     /// The lost fraction (0 to 1) of what the peer reported in the last second.

@@ -28,6 +28,7 @@ const SATURATED_SHARE: f64 = 0.95;
 const SUCCESS: f64 = 0.7;
 /// How long the queue of a cluster may still be seen when its last packet is reported.
 const DISTURBANCE: Duration = Duration::from_millis(200);
+const MAX_DISTURBANCE: Duration = Duration::from_millis(500);
 const INTERVAL: Duration = Duration::from_secs(5);
 /// After a discovery that measured nothing, a few times.
 const RETRY: Duration = Duration::from_secs(1);
@@ -238,9 +239,11 @@ impl Prober {
         self.queued = Some(rate);
     }
 
-    /// Whether a cluster fills the queue: until it is measured, and a little longer.
+    /// Whether a cluster fills the queue: until it is measured and a little longer, but not for as long as its reports may
+    /// take to come: what lasts is no probe.
     pub fn is_disturbing(&self, now: Instant) -> bool {
-        self.active.is_some() || self.ended_at.is_some_and(|at| now.since(at) < DISTURBANCE)
+        let is_under_way = self.active.as_ref().is_some_and(|cluster| now < cluster.ends + MAX_DISTURBANCE);
+        is_under_way || self.ended_at.is_some_and(|at| now.since(at) < DISTURBANCE)
     }
 
     pub const fn set_jitter(&mut self, jitter: Duration) {
@@ -324,7 +327,7 @@ impl Prober {
                 self.queued = Some(if is_first { self.start.scaled(SECOND) } else { measured.scaled(FURTHER) });
             }
             Purpose::Discovery => {}
-            Purpose::Look if measured >= cluster.probe.rate.scaled(UNSATURATED) => {
+            Purpose::Look if is_success => {
                 self.requested = Some((cluster.probe.rate, Purpose::Hold));
             }
             Purpose::Look | Purpose::Hold => {

@@ -197,6 +197,18 @@ fn the_peers_own_estimate_is_a_cap_where_it_reports_no_packets() {
 }
 
 #[test]
+fn feedback_is_awaited_for_two_seconds_from_the_first_packet() {
+    let mut congestion = Congestion::new(at(0), kbps(300));
+    assert!(congestion.awaits_feedback(at(60_000)));
+    congestion.on_sent(1, 1_000, at(60_000), None);
+    congestion.on_sent(2, 1_000, at(61_000), None);
+    assert!(congestion.awaits_feedback(at(61_900)));
+    assert!(!congestion.awaits_feedback(at(62_000)));
+    congestion.on_statuses([(1, Some(5))].into_iter(), at(62_100));
+    assert!(congestion.has_feedback() && !congestion.awaits_feedback(at(62_100)));
+}
+
+#[test]
 fn a_receiver_report_without_any_estimate_limits_nothing() {
     let mut congestion = Congestion::new(at(0), kbps(300));
     congestion.on_loss(0.5, at(5_000));

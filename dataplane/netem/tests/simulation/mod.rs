@@ -96,8 +96,7 @@ fn uplink() -> Params {
 }
 
 pub fn link(kbps: u64) -> Params {
-    let q = std::env::var("QUEUE").map_or(QUEUE, |q| Duration::from_millis(q.parse().expect("ms")));
-    Params::rated(DataRate::from_bps(kbps * 1_000), DELAY, q)
+    Params::rated(DataRate::from_bps(kbps * 1_000), DELAY, QUEUE)
 }
 
 #[derive(Clone, Debug)]

@@ -37,6 +37,8 @@ pub struct Figures {
     pub video_s: Option<f64>,
     /// What was sent over the link's rate, in windows of a second, as a share of what it carries; from 5 s on.
     pub oversent: f64,
+    /// The same from the beginning.
+    pub oversent_in_all: f64,
     /// The most switches between spatial layers in any 30 s; from 15 s on.
     pub switches: usize,
     /// The mean estimate, as a share of the link; from 15 s on.
@@ -67,9 +69,6 @@ impl Trace {
         let settled = self.part(Duration::from_secs(from + 15), Duration::from_secs(to));
         let windows: Vec<(Duration, f64, f64)> = part.iter().filter_map(|first| self.window(first, part)).collect();
         let since = |sample: &Sample| sample.at.since(part[0].at).as_secs_f64();
-        let late = windows.iter().filter(|window| window.0 >= Duration::from_secs(5));
-        let (over, capacity) =
-            late.fold((0.0, 0.0), |sum, (_, sent, capacity)| (sum.0 + (sent - capacity).max(0.0), sum.1 + capacity));
         let mut queues: Vec<f64> =
             part.iter().filter_map(|sample| sample.queue).map(|queue| queue.as_secs_f64()).collect();
         queues.sort_by(f64::total_cmp);
@@ -77,7 +76,8 @@ impl Trace {
             reaction_s: windows.iter().find(|window| window.1 <= window.2).map(|window| window.0.as_secs_f64()),
             risen_s: part.iter().find(|sample| share(sample) >= 0.8 || sample.view.layer == Some(TOP)).map(since),
             video_s: part.iter().find(|sample| sample.view.layer.is_some()).map(since),
-            oversent: over / capacity.max(1.0),
+            oversent: oversent(&windows, Duration::from_secs(5)),
+            oversent_in_all: oversent(&windows, Duration::ZERO),
             switches: switches(settled),
             estimate: mean(settled, share),
             video: mean(settled, |sample| f64::from(u8::from(sample.view.layer.is_some()))),
@@ -122,6 +122,14 @@ impl Trace {
     }
 }
 
+/// Of windows that begin so much after the change or later.
+fn oversent(windows: &[(Duration, f64, f64)], from: Duration) -> f64 {
+    let late = windows.iter().filter(|window| window.0 >= from);
+    let (over, capacity) =
+        late.fold((0.0, 0.0), |sum, (_, sent, capacity)| (sum.0 + (sent - capacity).max(0.0), sum.1 + capacity));
+    over / f64::max(capacity, 1.0)
+}
+
 fn share(sample: &Sample) -> f64 {
     sample.view.estimate.bps() as f64 / sample.capacity.bps().max(1) as f64
 }
@@ -163,12 +171,13 @@ impl fmt::Display for Figures {
         let seconds = |value: Option<f64>| value.map_or("never".into(), |value| format!("{value:.1} s"));
         write!(
             f,
-            "under the link after {}, 80 % after {}, video after {}, oversent {:.1} %, switches {}, estimate {:.0} %, \
+            "under the link after {}, 80 % after {}, video after {}, oversent {:.1} % ({:.1} % in all), switches {}, estimate {:.0} %, \
              video {:.0} %, audio gap {:.2} s, queue {:.2} s (p95 {:.2}), layer {:?}",
             seconds(self.reaction_s),
             seconds(self.risen_s),
             seconds(self.video_s),
             self.oversent * 100.0,
+            self.oversent_in_all * 100.0,
             self.switches,
             self.estimate * 100.0,
             self.video * 100.0,

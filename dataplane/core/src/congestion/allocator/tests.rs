@@ -199,6 +199,13 @@ fn a_layer_that_does_not_last_is_tried_ever_more_rarely() {
         waits.push(view.now.since(began).as_millis() / 1_000);
     }
     assert_eq!(waits, [10, 20, 40, 40]);
+    view.estimate = 1_000;
+    view.run(50);
+    view.estimate = 2_500; // half as much again as it needs
+    view.run(9_900);
+    assert_eq!(view.choice(1), Some((1, 1)));
+    view.run(100);
+    assert_eq!(view.choice(1), Some((2, 1)), "the link is another one");
 }
 
 #[test]
