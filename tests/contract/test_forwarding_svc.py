@@ -9,10 +9,8 @@ from conference.protocol.rtp import RtpPacket
 from tests.support.engine import Bench, EnginePeer, NativeFactory, bench, has_native, media
 from tests.support.waiting import eventually
 
-pytestmark = [
-    pytest.mark.contract,
-    pytest.mark.skipif(not has_native(), reason="the native data plane is not installed (no Rust toolchain)"),
-]
+needs_native = pytest.mark.skipif(not has_native(), reason="the native data plane is not installed (no Rust toolchain)")
+pytestmark = [pytest.mark.contract, needs_native]
 
 VP9 = TrackCodec("VP9", 98, 90_000, None)
 SPATIAL = 3

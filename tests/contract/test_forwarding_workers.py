@@ -17,10 +17,8 @@ from conference.protocol.rtp import RtpPacket
 from tests.support.engine import AUDIO, DELTA, KEY_FRAME, Bench, EnginePeer, NativeFactory, bench, has_native, media
 from tests.support.waiting import eventually
 
-pytestmark = [
-    pytest.mark.contract,
-    pytest.mark.skipif(not has_native(), reason="the native data plane is not installed (no Rust toolchain)"),
-]
+needs_native = pytest.mark.skipif(not has_native(), reason="the native data plane is not installed (no Rust toolchain)")
+pytestmark = [pytest.mark.contract, needs_native]
 
 Heard = list[tuple[int, int, bytes, bool, dict[int, bytes]]]
 
