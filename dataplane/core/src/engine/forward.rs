@@ -116,7 +116,7 @@ fn forward_to(
         let Some(stream) = streams.get(stream_key) else { continue };
         let Some(stored) = stream.store.get(packet.number) else { continue };
         let meta = stored.0;
-        let planned = match sender.step(stream_key, meta) {
+        let planned = match sender.step(stream_key, stream.place, meta) {
             Step::Ignore => continue,
             Step::Skip => sender.skip(meta, packet.stream),
             Step::Forward => sender.plan(meta, packet.stream, lane.io.now),
