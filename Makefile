@@ -40,9 +40,11 @@ test-web: node-modules
 
 test-python: dataplane
 	@tools/test_programs.sh
+	@tools/rust.sh cargo build --quiet --locked --package parley-load
 	$(PY) -m pytest -m "not bench" $(TESTS)
 
 test-rust: environment-dev
+	@echo "Testing the data plane (its first build takes some minutes)"
 	@tools/rust.sh cargo test --quiet --workspace --locked
 
 test-fuzz: environment-dev

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if .venv/bin/python -c 'import parley_dataplane._native' 2>/dev/null; then
-  exec .venv/bin/python -m mypy.stubtest parley_dataplane._native --concise
+  MYPYPATH=dataplane/python exec .venv/bin/python -m mypy.stubtest parley_dataplane._native --concise
 fi
 echo "Skipped: the stub of parley_dataplane._native is not compared, since the native data plane is not installed."
 [ -z "${CI:-}" ] || exit 1

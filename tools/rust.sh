@@ -22,6 +22,8 @@ missing() {
   needed=$(value rust-version Cargo.toml)
   if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
     echo "there is no Rust toolchain (cargo)"
+  elif ! command -v cc >/dev/null; then
+    echo "there is no C compiler (cc), which Rust links with"
   elif ! found=$(rustc --version) || ! cargo --version >/dev/null; then
     echo "Rust $(value channel rust-toolchain.toml) could not be set up"
   else

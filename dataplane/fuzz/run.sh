@@ -13,17 +13,24 @@ case $seconds in *[!0-9]* | 0) echo "$usage" >&2; exit 2 ;; esac
 
 cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)
-tools=$root/build/cargo-tools
 work=$root/build/fuzz
 target_dir=${CARGO_TARGET_DIR:-$work/target}
 triple=$(rustc -vV | sed -n 's/^host: //p')
 
-if [ ! -x "$tools/bin/cargo-fuzz" ]; then
-    cargo install cargo-fuzz --version 0.13.2 --locked --root "$tools" --target-dir "$target_dir"
+if ! command -v c++ >/dev/null; then
+    echo "Skipped: fuzzing needs a C++ compiler (c++) for libFuzzer."
+    [ -z "${CI:-}" ]
+    exit
 fi
-"$tools/bin/cargo-fuzz" build --fuzz-dir . --sanitizer none --target-dir "$target_dir"
+if ! command -v cargo-fuzz >/dev/null; then
+    # .venv has one; this is for whoever runs the script by itself.
+    PATH=$root/build/cargo-tools/bin:$PATH
+    [ -x "$root/build/cargo-tools/bin/cargo-fuzz" ] ||
+        cargo install cargo-fuzz --version 0.13.2 --locked --root "$root/build/cargo-tools" --target-dir "$target_dir"
+fi
+cargo fuzz build --fuzz-dir . --sanitizer none --target-dir "$target_dir"
 
-[ $# -gt 0 ] || set -- $("$tools/bin/cargo-fuzz" list --fuzz-dir .)
+[ $# -gt 0 ] || set -- $(cargo fuzz list --fuzz-dir .)
 failed=
 for target in "$@"; do
     corpus=$work/corpus/$target

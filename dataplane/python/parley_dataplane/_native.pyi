@@ -2,14 +2,17 @@
 attributes; events come as tuples whose first element names the event's class there and whose rest are its fields."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, final
 
-LayerFields = tuple[str, int, int, float, float, int, int, int, int]
-TrackFields = tuple[str, str, int, int, list[LayerFields]]
-SubscriberFields = tuple[str, int | None, int, float, float | None, int, int, dict[str, int]]
+__all__ = ["Engine", "Node", "parse_rtp", "parse_stun", "stun_has_integrity"]
 
+_LayerFields = tuple[str, int, int, float, float, int, int, int, int]
+_TrackFields = tuple[str, str, int, int, list[_LayerFields]]
+_SubscriberFields = tuple[str, int | None, int, float, float | None, int, int, dict[str, int]]
+
+@final
 class Node:
-    """Packet workers on UDP (and ICE/TCP) ports. All methods are cheap but `snapshot` and `stop`, which release the GIL."""
+    """Packet workers on UDP (and ICE/TCP) ports. All is cheap but `snapshot` and `stop`, which release the GIL."""
 
     def __new__(cls, host: str, base_port: int, workers: int, seed: int) -> Node:
         """Binds `workers` ports from `base_port` on (0: any free ones) and starts the threads. Raises OSError, and
@@ -35,12 +38,13 @@ class Node:
     def workers(self) -> list[tuple[float, int, int, int]]:
         """Of each worker: CPU seconds, transports, packets queued in pacers, packets dropped at full pipes."""
 
-    def snapshot(self) -> tuple[list[TrackFields], list[SubscriberFields]]: ...
+    def snapshot(self) -> tuple[list[_TrackFields], list[_SubscriberFields]]: ...
     def shift_clock(self, micros: int) -> None:
         """Moves the workers' clock ahead (for tests of time-outs)."""
 
     def stop(self) -> None: ...
 
+@final
 class Engine:
     """One packet worker without sockets and clock, for tests: time is in microseconds, datagrams come and go with
     addresses."""

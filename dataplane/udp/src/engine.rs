@@ -46,6 +46,10 @@ impl PacketEngine for Engine {
         Self::tick(self, now, batch, outlet);
     }
 
+    fn pending_sends(&self) -> usize {
+        Self::pending_sends(self)
+    }
+
     fn next_wakeup(&self) -> Instant {
         Self::next_wakeup(self)
     }

@@ -27,6 +27,8 @@ const UDP_TOKEN: u64 = 0;
 const WAKE_TOKEN: u64 = 2;
 /// System calls' worth of datagrams before they are forwarded and timers get their turn.
 const MAX_DRAINED: usize = 8;
+/// Packets to be sent before the rest of a drain is read: about a millisecond of work.
+const MAX_PENDING: usize = 512;
 /// Commands before packets get their turn.
 const MAX_COMMANDS: usize = 512;
 /// Reads of one connection before the others get their turn.
@@ -66,6 +68,12 @@ pub trait PacketEngine: Send + 'static {
     fn tick(&mut self, now: Instant, batch: &mut Batch, outlet: &mut dyn Outlet);
     /// When [`tick`](Self::tick) is due.
     fn next_wakeup(&self) -> Instant;
+
+    /// How many packets the next `forward` will send, about.
+    fn pending_sends(&self) -> usize {
+        0
+    }
+
     /// The oldest event that waits.
     fn poll_event(&mut self) -> Option<Event>;
     /// Totals.
@@ -325,6 +333,10 @@ impl<E: PacketEngine> Worker<E> {
             for index in 0..count {
                 if let Some((from, datagram)) = self.receiver.datagram(index) {
                     self.engine.receive(now, Path::Udp(from), datagram, &mut self.batch, &mut self.sockets);
+                }
+                if self.engine.pending_sends() >= MAX_PENDING {
+                    self.engine.forward(self.clock.now(), &mut self.batch, &mut self.sockets);
+                    self.flush();
                 }
             }
             if count < RECEIVE_BATCH {

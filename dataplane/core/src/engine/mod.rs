@@ -104,6 +104,8 @@ pub struct Engine {
     streams: Slab<Stream>,
     index: Indexes,
     pending: Vec<Pending>,
+    /// Packets that the pending ones will become, about.
+    pending_sends: usize,
     /// Streams that are to be asked for a key frame, and transports with packets in their pacer's queue or due for an
     /// allocation; small lists, so that nothing walks over everything.
     asking: Vec<usize>,
@@ -132,6 +134,7 @@ impl Engine {
             streams: Slab::new(),
             index: Indexes::default(),
             pending: Vec::with_capacity(1_024),
+            pending_sends: 0,
             asking: Vec::with_capacity(64),
             pacing: Vec::with_capacity(64),
             due: Vec::with_capacity(64),
@@ -148,6 +151,13 @@ impl Engine {
     /// The oldest event that waits.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// How many packets the next [`Engine::forward`] will send, about: a drain that has come to some hundreds should end,
+    /// so that none of them waits for the others' crypto.
+    #[must_use]
+    pub const fn pending_sends(&self) -> usize {
+        self.pending_sends
     }
 
     /// Whether events wait.

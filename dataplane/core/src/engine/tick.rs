@@ -21,6 +21,8 @@ const SHARES: usize = 10;
 /// What a peer reported longer ago says nothing about its link now.
 const REPORTED: Duration = Duration::from_secs(6);
 const ACTIVE: Duration = Duration::from_secs(3);
+/// A link report that says nothing new is told this often: thousands of them cost more than their packets.
+const UNCHANGED: Duration = Duration::from_secs(3);
 /// Report blocks of one packet.
 const MAX_BLOCKS: usize = 31;
 
@@ -268,7 +270,11 @@ impl Engine {
             send_buffer(transport, &self.buffer, io);
         }
         let event = self.link_report(key, received_loss, io.now);
-        if let Some(event) = event {
+        if let Some(event) = event
+            && let Some(transport) = self.transports.get_mut(key)
+            && transport.told.as_ref().is_none_or(|(told, at)| io.now.since(*at) >= UNCHANGED || is_news(told, &event))
+        {
+            transport.told = Some((event.clone(), io.now));
             self.emit(Event::LinkReport(event));
         }
     }
@@ -296,6 +302,19 @@ impl Engine {
             layers_missed: budget.map_or(0.0, |b| b.missed),
         })
     }
+}
+
+/// Whether a report tells what its reader does not know.
+fn is_news(told: &LinkReport, now: &LinkReport) -> bool {
+    let differs = |a: f64, b: f64, by: f64| (a - b).abs() > by;
+    let millis = |report: &LinkReport| report.round_trip.map_or(0.0, |trip| trip.as_secs_f64() * 1e3);
+    let trip = millis(told);
+    told.is_active != now.is_active
+        || told.estimate.is_some() != now.estimate.is_some()
+        || differs(told.received_loss, now.received_loss, 0.01)
+        || differs(told.sent_loss, now.sent_loss, 0.01)
+        || differs(told.layers_missed, now.layers_missed, 0.05)
+        || differs(trip, millis(now), (trip / 4.0).max(20.0))
 }
 
 impl Track {

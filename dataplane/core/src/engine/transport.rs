@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use crate::congestion::{Allocator, Burst, Congestion, Pacer};
 use crate::engine::arrivals::ArrivalLog;
 use crate::engine::batch::{Path, RunSlot};
-use crate::engine::event::LinkState;
+use crate::engine::event::{LinkReport, LinkState};
 use crate::engine::ice::IceAgent;
 use crate::srtp::{Opener, Sealer};
 use crate::time::Instant;
@@ -187,6 +187,8 @@ pub(crate) struct Transport {
     pub(crate) ufrags: Vec<Arc<str>>,
     pub(crate) retransmitted: u64,
     pub(crate) is_allocation_due: bool,
+    /// The last link report that was told.
+    pub(crate) told: Option<(LinkReport, Instant)>,
 }
 
 impl Transport {
@@ -217,6 +219,7 @@ impl Transport {
             ufrags: Vec::new(),
             retransmitted: 0,
             is_allocation_due: false,
+            told: None,
         }
     }
 
