@@ -151,7 +151,10 @@ async def _meet(people: list[Visitor]) -> tuple[Receiver, Receiver]:
     for receiver in receivers:
         await receiver.open_meeting(meeting_id)
         for kind in ("camera", "microphone"):
-            await receiver.page.get_by_test_id(f"preview-{kind}").click()
+            button = receiver.page.get_by_test_id(f"preview-{kind}")
+            await expect(button).to_have_attribute("aria-label", f"Turn {kind} off")  # it is on by now
+            await button.click()
+            await expect(button).to_have_attribute("aria-label", f"Turn {kind} on")
         await receiver.join(consent=None)
     ordinary, slow = (Receiver(receiver, publisher) for receiver in receivers)
     return ordinary, slow

@@ -56,7 +56,7 @@ def make_detailed_devices(person: Person, folder: Path, *, width: int, height: i
     """As `make_devices`, with a picture that costs an encoder all the bits that it may spend."""
     plain = make_devices(person, folder, width=width, height=height, fps=fps)
     devices = Devices(folder / f"{plain.video.stem}-detailed.mjpeg", plain.audio)
-    graph = f"testsrc2=s={width}x{height}:r={fps}:d=4,noise=alls=30:allf=t"
+    graph = f"testsrc2=s={width}x{height}:r={fps}:d=4,noise=alls=12:allf=t"
     _ffmpeg("-f", "lavfi", "-i", graph, "-c:v", "mjpeg", "-q:v", "4", "-f", "mjpeg", str(devices.video))
     return devices
 
