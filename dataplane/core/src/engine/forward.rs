@@ -33,6 +33,7 @@ impl Engine {
         }
         let mut io = Io { now, batch, outlet };
         self.pending_sends = 0;
+        self.is_mid_frame = false;
         self.run_allocations(now);
         let mut pending = core::mem::take(&mut self.pending);
         pending.sort_unstable_by_key(|packet| packet.order);

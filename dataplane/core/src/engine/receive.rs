@@ -246,6 +246,7 @@ impl Engine {
         }
         let is_first = stream.received == 1;
         self.pending_sends += track.senders.len();
+        self.is_mid_frame = track.is_video && !meta.marker;
         stream.store.insert(meta, descriptor, payload);
         let order = u64::from(!track.is_video) << 63 | (track_key as u64) << 32 | self.pending.len() as u64;
         if let Ok(stream) = u32::try_from(key) {
