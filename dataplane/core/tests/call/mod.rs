@@ -1,5 +1,6 @@
 //! A call in an engine: a publisher of simulcast video and its subscriber, with real SRTP, in simulated time.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
