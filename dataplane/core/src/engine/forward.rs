@@ -33,6 +33,7 @@ impl Engine {
         }
         let mut io = Io { now, batch, outlet };
         self.pending_sends = 0;
+        self.is_mid_frame = false;
         self.run_allocations(now);
         let mut pending = core::mem::take(&mut self.pending);
         pending.sort_unstable_by_key(|packet| packet.order);
@@ -116,7 +117,7 @@ fn forward_to(
         let Some(stream) = streams.get(stream_key) else { continue };
         let Some(stored) = stream.store.get(packet.number) else { continue };
         let meta = stored.0;
-        let planned = match sender.step(stream_key, meta) {
+        let planned = match sender.step(stream_key, stream.place, meta) {
             Step::Ignore => continue,
             Step::Skip => sender.skip(meta, packet.stream),
             Step::Forward => sender.plan(meta, packet.stream, lane.io.now),

@@ -58,9 +58,13 @@ pub(crate) enum Step {
     Switch,
 }
 
-/// A layer that the control layer chose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The place of a pinned layer that the track does not have.
+pub(crate) const NOWHERE: u8 = u8::MAX;
+
+/// A layer that the control layer chose: its rid, and the place that this has among the track's layers.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pin {
+    pub(crate) rid: Option<Arc<str>>,
     pub(crate) place: Option<u8>,
     pub(crate) temporal: Option<u8>,
     pub(crate) is_strict: bool,
@@ -85,6 +89,8 @@ pub(crate) struct Sender {
     pub(crate) want: Want,
     pub(crate) pin: Option<Pin>,
     pub(crate) choice: Option<LayerChoice>,
+    /// The choice leaves no temporal layer out.
+    pub(crate) has_all_temporal: bool,
     pub(crate) current: Option<usize>,
     pub(crate) target: Option<usize>,
     /// Layers that are forwarded now, and what the allocation wants; a change waits for a picture that allows it.
@@ -136,6 +142,7 @@ impl Sender {
             want: Want::default(),
             pin: None,
             choice: None,
+            has_all_temporal: true,
             current: None,
             target: None,
             layers: (u8::MAX, u8::MAX),
@@ -185,8 +192,9 @@ impl Sender {
 
     /// What to do with a packet. Changes of layers within the stream take effect at the picture that allows them.
     #[inline]
-    pub(crate) fn step(&mut self, stream: usize, meta: &Meta) -> Step {
-        if self.is_paused() || !self.is_connected {
+    pub(crate) fn step(&mut self, stream: usize, place: u8, meta: &Meta) -> Step {
+        let is_refused = self.pin.as_ref().is_some_and(|pin| pin.is_strict && pin.place.is_some_and(|pinned| pinned != place));
+        if self.is_paused() || !self.is_connected || is_refused {
             return Step::Ignore;
         }
         if Some(stream) == self.current && !self.is_waiting {
@@ -224,10 +232,10 @@ impl Sender {
 
     /// Layers within the stream: without SVC all spatial ones.
     fn wanted_layers(&self) -> (u8, u8) {
-        let pinned = self.pin.and_then(|pin| pin.temporal);
+        let pinned = self.pin.as_ref().and_then(|pin| pin.temporal);
         let choice = self.choice.unwrap_or(LayerChoice { spatial: u8::MAX, temporal: u8::MAX });
         let spatial = if self.is_svc { choice.spatial } else { u8::MAX };
-        (spatial, pinned.unwrap_or(choice.temporal))
+        (spatial, pinned.unwrap_or(if self.has_all_temporal { u8::MAX } else { choice.temporal }))
     }
 
     /// Whether a spatial layer above those forwarded is wanted: it needs a key frame.
