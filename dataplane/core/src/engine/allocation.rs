@@ -189,7 +189,8 @@ impl Engine {
         let Some(sender) = self.senders.get_mut(key).filter(|sender| sender.is_video) else { return };
         let Some(track) = self.tracks.get(sender.track) else { return };
         let pause = if sender.is_stopped { Pause::Hidden } else { sender.pause };
-        let place = sender.pin.as_ref().and_then(|pin| pin.place).filter(|place| usize::from(*place) < track.layer_count());
+        let place =
+            sender.pin.as_ref().and_then(|pin| pin.place).filter(|place| usize::from(*place) < track.layer_count());
         let pinned = place.map(|place| (place, sender.pin.as_ref().and_then(|pin| pin.temporal).unwrap_or(0)));
         let chosen = pinned.or(sender.choice.map(|choice| (choice.spatial, choice.temporal)));
         if pause == Pause::None && chosen.is_none() {

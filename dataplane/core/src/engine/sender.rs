@@ -198,7 +198,8 @@ impl Sender {
     /// What to do with a packet. Changes of layers within the stream take effect at the picture that allows them.
     #[inline]
     pub(crate) fn step(&mut self, stream: usize, place: u8, meta: &Meta) -> Step {
-        let is_refused = self.pin.as_ref().is_some_and(|pin| pin.is_strict && pin.place.is_some_and(|pinned| pinned != place));
+        let is_refused =
+            self.pin.as_ref().is_some_and(|pin| pin.is_strict && pin.place.is_some_and(|pinned| pinned != place));
         if self.is_paused() || !self.is_connected || is_refused {
             return Step::Ignore;
         }
