@@ -1,10 +1,10 @@
-"""Both engines behind the port against each other: given the same recorded input, commands, clock and seed they emit the
-same decrypted RTP and the same RTCP decisions.
+"""Both engines behind the port against each other: given the same recorded input, commands, clock and seed they emit
+the same decrypted RTP and the same RTCP decisions.
 
 First numbers, time stamp bases and the engine's own SSRC are random in each and mapped away. Estimates, allocation by
-them, pacing and batching are excluded: no recording has transport-wide feedback or REMB. Allowed, and nothing more: the
-tolerances that `tests.support.comparing` names, and that the native engine visits senders and transports in ten shares of
-200 ms where the reference engine visits all at once. Idle ones in the recordings bring those that matter into one share.
+them, pacing and batching are excluded: no recording has transport-wide feedback or REMB. Allowed are the tolerances
+that `tests.support.comparing` names: the native engine visits senders and transports in ten shares of 200 ms, where the
+reference engine visits all at once. Idle ones in the recordings bring those that matter into one share.
 """
 
 import random
@@ -23,7 +23,13 @@ pytestmark = pytest.mark.skipif(not has_native(), reason="the native wheel is no
 SEEDS = range(12)
 MEDIA = ("frames", "frames", "frames", "frame", "sound", "repair", "clock")  # what a call mostly consists of
 
-START: list[Move] = [("frames", 7, 0, 0), ("sound", 3, 0, 0), ("frame", 1, 8, 0), ("clock", 0, 0, 0), ("clock", 2, 0, 0)]
+START: list[Move] = [
+    ("frames", 7, 0, 0),
+    ("sound", 3, 0, 0),
+    ("frame", 1, 8, 0),
+    ("clock", 0, 0, 0),
+    ("clock", 2, 0, 0),
+]
 
 
 def check(recording: Recording) -> None:
@@ -50,13 +56,34 @@ SCENES: dict[str, list[Move]] = {
     "NACKs of a subscriber": [("nack", at, 0, 5) for at in range(5)] + [("wait", 4, 1, 0), ("nack", 0, 1, 3)],
     "PLI and FIR of subscribers": [("pli", 0, 0, 0), ("wait", 9, 5, 0), ("pli", 1, 1, 0), ("pli", 2, 0, 0)],
     "reports both ways": [("wait", 9, 9, 0), ("clock", 0, 1, 0), ("clock", 1, 0, 0), ("report", 0, 30, 4)],
-    "temporal layers left out and taken back": [("pin", 0, 2, 0), *[("frames", 0, at, 0) for at in range(8)], ("pin", 0, 2, 2)],
-    "simulcast layers selected": [("pin", 0, 0, 3), ("frames", 1, 0, 0), ("frames", 0, 2, 0), ("pin", 0, 1, 3), ("frames", 2, 0, 0)],
+    "temporal layers left out and taken back": [
+        ("pin", 0, 2, 0),
+        *[("frames", 0, at, 0) for at in range(8)],
+        ("pin", 0, 2, 2),
+    ],
+    "simulcast layers selected": [
+        ("pin", 0, 0, 3),
+        ("frames", 1, 0, 0),
+        ("frames", 0, 2, 0),
+        ("pin", 0, 1, 3),
+        ("frames", 2, 0, 0),
+    ],
     "a strict pin": [("pin", 0, 4 + 2, 3), ("frames", 7, 0, 0)],
-    "mute and unmute": [("mute", 0, 1, 0), ("frames", 0, 0, 0), ("sound", 1, 0, 0), ("mute", 0, 0, 0), ("frames", 7, 0, 0)],
+    "mute and unmute": [
+        ("mute", 0, 1, 0),
+        ("frames", 0, 0, 0),
+        ("sound", 1, 0, 0),
+        ("mute", 0, 0, 0),
+        ("frames", 7, 0, 0),
+    ],
     "pause and resume": [("pause", 0, 1, 0), ("frames", 0, 0, 0), ("pause", 0, 0, 0), ("frames", 7, 0, 0)],
     "out of sight and back": [("show", 0, 0, 0), ("frames", 0, 0, 0), ("show", 0, 1, 0), ("frames", 7, 0, 0)],
-    "a sender that leaves and comes back": [("leave", 0, 0, 0), ("frames", 0, 0, 0), ("leave", 0, 1, 0), ("frames", 7, 0, 0)],
+    "a sender that leaves and comes back": [
+        ("leave", 0, 0, 0),
+        ("frames", 0, 0, 0),
+        ("leave", 0, 1, 0),
+        ("frames", 7, 0, 0),
+    ],
     "a track that ends": [("end", 1, 0, 0), ("frames", 0, 0, 0), ("end", 2, 0, 0)],
     "a renegotiation": [("update", 0, 0, 0), ("frames", 0, 0, 0), ("update", 1, 0, 0), ("update", 2, 0, 0)],
     "peers that move to another address": [("check", 0, 1, 1), ("check", 1, 2, 1), ("check", 1, 3, 3)],

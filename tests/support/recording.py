@@ -1,6 +1,6 @@
 """Recordings: what peers and the control layer do to a packet engine, by the microsecond, and what comes of it.
 
-The same recording is played to both engines, which have no sockets and no clock, and what peers hear is compared. Packets
+The same recording is played to both engines, which have no sockets and no clock; what peers hear is compared. Packets
 are sealed and opened here, with keys of the peers' own. First numbers, time stamps and the engine's own SSRC are random
 in each engine: they are mapped away by each stream's first packet.
 """
@@ -209,9 +209,10 @@ class Hearing:
     def reports(self, peer: str, ssrc: int) -> list[tuple[int, rtcp.SenderReport]]:
         return [(at, p) for at, p in self.control[peer] if isinstance(p, rtcp.SenderReport) and p.ssrc == ssrc]
 
-    def links(self, transport: str) -> list[str]:
-        """The states that a transport went through."""
-        return [e.state for _, e in self.events if isinstance(e, IceChanged) and e.transport_id == transport]
+    def links(self, transport: str) -> list[tuple[int, str]]:
+        """The states that a transport went through, and when."""
+        found = [(at, e) for at, e in self.events if isinstance(e, IceChanged) and e.transport_id == transport]
+        return [(at, event.state) for at, event in found]
 
 
 class _Peer:
@@ -308,4 +309,3 @@ class Player:
 
 def play(driver: Driver, recording: Recording) -> Hearing:
     return Player(driver, recording).play()
-

@@ -4,8 +4,9 @@
 Hypothesis make the lists, and a failing one shrinks. Each media payload ends in the NTP time at which
 it was taken, so that a comparison can hold sender reports against it.
 
-The native engine spreads periodic work over ten ticks by the place of a transport or sender in its tables, the reference
-engine does it all in one. Idle ones are put between those that matter, so that each falls into the share of that tick.
+The native engine spreads periodic work over ten ticks by the place of a transport or sender in its tables, the
+reference engine does it all in one. Idle ones are put between those that matter, so that each falls into the share of
+that tick.
 """
 
 import heapq
@@ -39,14 +40,19 @@ SHARES: Final = 10
 OFFSET_US: Final = 300  # of every item past its millisecond: never on the engines' own due times
 SPACING_US: Final = 100
 RIDS: Final = ("q", "h", "f")
-TEMPORAL: Final = ((0, False), (2, True), (1, True), (2, False))  # L1T3: layer and whether it depends on the lowest alone
+TEMPORAL: Final = (
+    (0, False),
+    (2, True),
+    (1, True),
+    (2, False),
+)  # L1T3: layer, and whether it needs the lowest alone
 Move = tuple[str, int, int, int]
 Kind = Literal["rtp", "rtcp", "raw", "again"]
 
 
 @dataclass
 class Source:
-    """One outgoing stream of a publisher's: a simulcast layer or a microphone. Numbers begin shortly before they wrap."""
+    """One outgoing stream of a publisher's: a simulcast layer or a microphone. Numbers begin just before they wrap."""
 
     ssrc: int
     rtx: int | None
@@ -228,7 +234,9 @@ class Studio:
         for part in range(count):
             number, stamp = source.next(self.now)
             short = stage.track == "pic"
-            picture = bytes((source.picture & 0x7F,)) if short else (0x8000 | source.picture & 0x7FFF).to_bytes(2, "big")
+            picture = (
+                bytes((source.picture & 0x7F,)) if short else (0x8000 | source.picture & 0x7FFF).to_bytes(2, "big")
+            )
             head = bytes((0x90 if part == 0 else 0x80, 0xE0)) + picture
             head += bytes((source.tl0 & 0xFF, layer << 6 | (0x20 if is_sync else 0)))
             tag = b"\0" if key else b"\1"

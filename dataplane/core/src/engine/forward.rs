@@ -49,7 +49,13 @@ impl Engine {
         let Some(track_key) = group.first().and_then(|p| self.streams.get(p.stream as usize)).map(|s| s.track) else {
             return;
         };
-        let Some(track) = self.tracks.get(track_key).filter(|track| !track.is_muted) else { return };
+        let Some(track) = self.tracks.get(track_key) else { return };
+        if track.is_muted {
+            if track.is_video {
+                self.answer_key_frames(group);
+            }
+            return;
+        }
         pipe_out(track, group, &self.streams, io);
         let mut lane = Lane {
             stats: &mut self.stats,
