@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 BENCH_SUBNET: Final = "10.231.77"
-E2E_SUBNET: Final = "10.231.78"
+# Two runs at a time must not share one: their routes would be each other's.
+E2E_SUBNET: Final = f"10.231.{128 + os.getpid() % 128}"
 BURST: Final = "5kb"
 LATENCY: Final = "300ms"
 PREFIX: Final = "parley"
