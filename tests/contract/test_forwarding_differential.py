@@ -18,7 +18,8 @@ from tests.support.engine import has_native
 from tests.support.recording import NativeDriver, Recording, ReferenceDriver, play
 from tests.support.studio import MOVES, Move, record
 
-pytestmark = pytest.mark.skipif(not has_native(), reason="the native wheel is not installed")
+needs_native = pytest.mark.skipif(not has_native(), reason="the native wheel is not installed")
+pytestmark = [pytest.mark.contract, needs_native]
 
 SEEDS = range(12)
 MEDIA = ("frames", "frames", "frames", "frame", "sound", "repair", "clock")  # what a call mostly consists of

@@ -28,7 +28,14 @@ class Machine:
             self.write(f"tools/{name}", (TOOLS / name).read_text()).chmod(0o755)
         self.write("dataplane/Cargo.toml", '[workspace.package]\nrust-version = "1.95"\n')
         self.write("dataplane/rust-toolchain.toml", '[toolchain]\nchannel = "1.95.0"\n')
-        for name in ("Cargo.lock", "core/Cargo.toml", "udp/Cargo.toml", "core/src/lib.rs", "udp/src/lib.rs", "python/a"):
+        for name in (
+            "Cargo.lock",
+            "core/Cargo.toml",
+            "udp/Cargo.toml",
+            "core/src/lib.rs",
+            "udp/src/lib.rs",
+            "python/a",
+        ):
             self.write(f"dataplane/{name}", name)
 
     def write(self, name: str, text: str) -> Path:
