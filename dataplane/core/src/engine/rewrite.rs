@@ -161,7 +161,7 @@ impl Head {
             numbered_at = writer.push(id, descriptor)?;
         }
         let len = writer.finish();
-        if numbered_at > 0 && descriptor.len() >= 3 {
+        if numbered_at > 0 && descriptor.len() >= 3 && meta.info.vp8.is_none() {
             // The mandatory fields: flags and template, then the frame number.
             room.get_mut(numbered_at + 1..numbered_at + 3)?.copy_from_slice(&envelope.frame.to_be_bytes());
         }

@@ -58,6 +58,9 @@ pub(crate) enum Step {
     Switch,
 }
 
+/// Pictures whose late packets are told from others'.
+const PICTURES: usize = 8;
+
 /// The place of a pinned layer that the track does not have.
 pub(crate) const NOWHERE: u8 = u8::MAX;
 
@@ -95,9 +98,10 @@ pub(crate) struct Sender {
     pub(crate) target: Option<usize>,
     /// Layers that are forwarded now, and what the allocation wants; a change waits for a picture that allows it.
     pub(crate) layers: (u8, u8),
-    /// What was forwarded of the pictures before the number from which `layers` hold.
-    former_layers: (u8, u8),
-    layers_since: u64,
+    newest_picture: Option<u32>,
+    /// The last pictures by their time stamp, and what is forwarded of each.
+    pictures: [(u32, (u8, u8)); PICTURES],
+    picture_at: usize,
     /// The stream holds spatial layers that may be left out (VP9 SVC, AV1 SVC).
     pub(crate) is_svc: bool,
     pub(crate) is_first_told: bool,
@@ -149,8 +153,9 @@ impl Sender {
             current: None,
             target: None,
             layers: (u8::MAX, u8::MAX),
-            former_layers: (u8::MAX, u8::MAX),
-            layers_since: 0,
+            newest_picture: None,
+            pictures: [(0, (u8::MAX, u8::MAX)); PICTURES],
+            picture_at: 0,
             is_svc: false,
             is_first_told: false,
             told: None,
@@ -214,15 +219,18 @@ impl Sender {
 
     fn filter(&mut self, meta: &Meta) -> Step {
         let info = &meta.info;
-        if meta.info.begins_frame && self.numbering.is_in_order(meta.number) {
-            let before = self.layers;
+        // The first packet that comes of a picture decides, whichever it is: every one says what the picture is.
+        if self.newest_picture != Some(meta.timestamp) && self.numbering.is_in_order(meta.number) {
+            self.newest_picture = Some(meta.timestamp);
             self.adapt(meta);
-            if self.layers != before {
-                (self.former_layers, self.layers_since) = (before, meta.number);
+            self.picture_at = (self.picture_at + 1) % PICTURES;
+            if let Some(slot) = self.pictures.get_mut(self.picture_at) {
+                *slot = (meta.timestamp, self.layers);
             }
         }
-        // A late packet has the fate of its picture.
-        let (spatial, temporal) = if meta.number < self.layers_since { self.former_layers } else { self.layers };
+        // A late packet has the fate of its picture; one of a picture that nothing has come of, that of the newest.
+        let known = self.pictures.iter().find(|(timestamp, _)| *timestamp == meta.timestamp);
+        let (spatial, temporal) = known.map_or(self.layers, |(_, layers)| *layers);
         if info.spatial <= spatial && info.temporal <= temporal { Step::Forward } else { Step::Skip }
     }
 
@@ -376,7 +384,8 @@ impl Sender {
         self.is_waiting = false;
         self.dropped_picture = None;
         self.layers = self.wanted_layers();
-        self.layers_since = 0;
+        self.newest_picture = Some(meta.timestamp);
+        self.pictures = [(meta.timestamp, self.layers); PICTURES];
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "time stamps wrap at 32 bits")]
