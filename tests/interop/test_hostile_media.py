@@ -8,7 +8,7 @@ import random
 import socket
 from collections.abc import AsyncIterator
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from conference.adapters.media.srtp import SrtpContext
