@@ -351,6 +351,9 @@ impl Allocator {
             let Some((layer, lowest)) = usable(demand).next().filter(|_| pick.is_wanted) else { continue };
             let track = &mut self.tracks[pick.track];
             let rate = pick.cost(layer, lowest);
+            if track.is_paused && rate == DataRate::ZERO {
+                continue; // its publisher has stalled: what it takes when it goes on is not known
+            }
             let fits = (spent + rate).scaled(HEAD_ROOM) <= video;
             if track.is_paused && fits && admitted + rate.scaled(EXCHANGED) <= granted {
                 granted = granted + rate.scaled(1.0 - EXCHANGED); // it takes the place of those that matter less

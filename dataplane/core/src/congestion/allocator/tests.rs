@@ -292,6 +292,24 @@ fn paused_videos_come_back_one_by_one_each_after_its_probe() {
 }
 
 #[test]
+fn a_paused_video_does_not_come_back_while_its_publisher_sends_nothing() {
+    const STALLED: [LayerRate; 1] = [layer(0, 0, 0)];
+    let mut view = dark();
+    for demand in &mut view.demands {
+        demand.layers = &STALLED;
+    }
+    for _ in 0..200 {
+        view.run(50);
+        assert!([1, 2, 3].iter().all(|id| view.get(*id).pause == Pause::Bandwidth));
+        assert_eq!(view.allocator.resume_probe(view.now), None, "a probe would prove nothing");
+    }
+    for demand in &mut view.demands {
+        demand.layers = &CAMERA;
+    }
+    assert_eq!(next_probe(&mut view), (1, 126));
+}
+
+#[test]
 fn the_wait_doubles_with_each_failure_up_to_a_minute() {
     let mut view = dark();
     let mut waits = Vec::new();
