@@ -17,8 +17,12 @@ TESTS ?= tests
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check bench format lock clean environment-run environment-dev node-modules
-.PHONY: test-web test-python check-style check-types check-imports check-locks check-web check-rust check-bicep
+# Seconds for each target of `make fuzz`.
+FUZZ_SECONDS ?= 60
+
+.PHONY: help run test check bench fuzz format lock clean environment-run environment-dev node-modules dataplane
+.PHONY: test-web test-python test-rust test-fuzz
+.PHONY: check-style check-types check-stubs check-imports check-locks check-web check-rust check-bicep
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,18 +30,30 @@ help: ## List the targets
 	@echo "  make run honours PORT (8080), HOST (127.0.0.1), TLS=1, DATA_DIR (.data) and PUBLIC_IP."
 
 run: environment-run ## Start the system and print the address to open
+	@tools/dataplane.sh
 	@exec $(PY) -m $(RUNNER) --with-parent
 
-test: test-web test-python ## Run every test (TESTS="tests/unit" runs some)
+test: test-web test-rust test-fuzz test-python ## Run every test (TESTS="tests/unit" runs some)
 
 test-web: node-modules
 	@tools/node.sh npm test --silent
 
-test-python: environment-dev
+test-python: dataplane
 	@tools/test_programs.sh
+	@tools/rust.sh cargo build --quiet --locked --package parley-load
 	$(PY) -m pytest -m "not bench" $(TESTS)
 
-check: check-style check-types check-imports check-locks check-web check-rust check-bicep ## Run the static checks
+test-rust: environment-dev
+	@echo "Testing the data plane (its first build takes some minutes)"
+	@tools/rust.sh cargo test --quiet --workspace --locked
+
+test-fuzz: environment-dev
+	@tools/rust.sh fuzz/run.sh 10
+
+fuzz: environment-dev ## Fuzz the data plane, FUZZ_SECONDS (60) a target
+	@tools/rust.sh fuzz/run.sh $(FUZZ_SECONDS)
+
+check: check-style check-types check-stubs check-imports check-locks check-web check-rust check-bicep ## Run the static checks
 
 check-style: environment-dev
 	$(VENV)/bin/ruff check .
@@ -46,6 +62,9 @@ check-style: environment-dev
 check-types: environment-dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy tools
+
+check-stubs: dataplane
+	@tools/check_stubs.sh
 
 check-imports: environment-dev
 	$(VENV)/bin/lint-imports --no-cache
@@ -56,29 +75,34 @@ check-locks: environment-dev
 check-web: node-modules
 	@tools/node.sh npm run --silent check
 
-check-rust:
-	@if [ -d dataplane ]; then $(MAKE) -C dataplane check; fi
+check-rust: environment-dev
+	@tools/rust.sh ../tools/check_rust.sh
 
 check-bicep:
 	@BICEP="$(BICEP)" tools/check_bicep.sh
 
-bench: environment-dev ## Measure speed and memory into build/bench.json
-	@tools/test_programs.sh
+bench: dataplane ## Measure speed and memory into build/bench.json
+	@tools/test_programs.sh bench
 	$(PY) -m tests.bench
 
-format: environment-dev ## Format the Python code and mend what ruff can
+format: environment-dev ## Format Python and Rust, and mend what ruff can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+	@tools/rust.sh cargo fmt --all
+	@tools/rust.sh cargo fmt --manifest-path fuzz/Cargo.toml
 
 lock: environment-dev ## Write the lock files from pyproject.toml
 	@tools/lock.sh
 
 clean: ## Remove caches and build results (not .venv, not .data)
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist dataplane/target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './node_modules/*' -prune -exec rm -rf {} +
 
 environment-run environment-dev: environment-%:
 	@PYTHON="$(PYTHON)" tools/environment.sh $*
+
+dataplane: environment-dev
+	@tools/dataplane.sh
 
 node-modules: environment-dev
 	@tools/node_modules.sh

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -88,6 +88,22 @@ class Settings(BaseSettings):
     sfu_media_port: int = Field(7882, ge=0, le=65535, description="UDP port of the first packet worker; 0: a free one.")
     public_ip: str = Field("", description="Address put into ICE candidates behind NAT; empty: the interface's own.")
     node_id: str = Field("", description="Name of the SFU node; empty: chosen at start.")
+    sfu_engine: Literal["auto", "native", "reference"] = Field(
+        "auto", description="Data plane: native, reference (Python, slow), or native where its wheel is installed."
+    )
+    sfu_workers: int = Field(
+        0, ge=0, le=256, description="Packet workers of the native data plane; 0: one per core less one, at least one."
+    )
+    sfu_video_codecs: str = Field(
+        "VP8,H264,VP9,AV1",
+        description="Video codecs to publish with, best first; one is used while everybody in the room decodes it.",
+    )
+    sfu_audio_red: bool = Field(
+        False, description="Uses RED (Opus sent twice) where everybody in the room says that they decode it."
+    )
+    sfu_last_n: int = Field(
+        0, ge=0, description="Most videos that one person receives, by who is pinned or spoke last; 0: all."
+    )
     sfu_capacity: int = Field(500, ge=1, description="Transports at which a node counts as fully loaded.")
 
     # --- one machine ---
@@ -109,6 +125,14 @@ class Settings(BaseSettings):
     identity_key_hours: float = Field(
         24, gt=0, description="How long the local identity provider signs with a key before it takes the next one."
     )
+
+    @field_validator("sfu_video_codecs")
+    @classmethod
+    def _codecs_are_known(cls, value: str) -> str:
+        names = [name.strip() for name in value.split(",")]
+        if not set(names) <= {"VP8", "H264", "VP9", "AV1"} or "VP8" not in names:
+            raise ValueError("sfu_video_codecs lists VP8 and any of H264, VP9 and AV1")
+        return ",".join(dict.fromkeys(names))
 
     @model_validator(mode="after")
     def _production_is_https(self) -> Self:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the programs that tests drive, from Debian packages, where that is possible (root and apt-get).
-# What is missing elsewhere is named; the tests that need it are skipped, or fail where CI=1.
+# Installs the programs that tests drive, from Debian packages, where that is possible (root and apt-get); with `bench`
+# also those that benches compare with. What is missing elsewhere is named; the tests that need it are skipped, or fail
+# where CI=1, and a bench has no number for it.
 set -euo pipefail
 
 # has <command> [file pattern]: whether a program is there.
@@ -13,6 +14,10 @@ has postgres '/usr/lib/postgresql/*/bin/postgres' || missing+=(postgresql)
 has chromium || missing+=(chromium)
 has ffmpeg || missing+=(ffmpeg)
 has espeak-ng || missing+=(espeak-ng)
+if [ "${1:-}" = bench ]; then
+  has janus || missing+=(janus)
+  has ip || missing+=(iproute2)
+fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

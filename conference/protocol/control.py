@@ -5,12 +5,15 @@ at the handshake. Signaling dials; one link per (signaling process, node). The l
 owns it: what concerns one participant goes to its owner; what concerns a room (`ActiveSpeakers`, `QualityChanged`) goes
 to every link with a session in it. Sessions and media survive the loss of a link: the node keeps them for
 `orphan_timeout_s` (90 s) and signaling attaches again; `Hello` lists what the node holds.
+
+Taps and pipes (docs/media-transports.md) are in `control_plain.py`; the link that opened one owns it.
 """
 
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
+from conference.protocol.control_plain import FROM_SFU_PLAIN, TO_SFU_PLAIN, MediaAddress
 from conference.protocol.messages import (
     Candidate,
     Capabilities,
@@ -19,6 +22,7 @@ from conference.protocol.messages import (
     Kind,
     Payload,
     Quality,
+    ReceivedTrack,
     ReceiveTrack,
     Role,
     Sdp,
@@ -140,6 +144,9 @@ class Hello(Payload, frozen=True):
     region: str
     sessions: list[SessionRef]
     draining: bool = False
+    media: list[MediaAddress] = []  # of each packet worker: where taps and pipes are reached
+    taps: list[Id] = []
+    pipes: list[Id] = []
 
 
 class SessionOpened(Payload, frozen=True):
@@ -213,6 +220,13 @@ class ChangeSend(Payload, frozen=True):
     layers: dict[str, bool]
 
 
+class ReceiveChanged(Payload, frozen=True):
+    """Which videos reach a participant, where that has changed; `none` at first."""
+
+    participant_id: Id
+    tracks: list[ReceivedTrack]
+
+
 class SessionClosed(Payload, frozen=True):
     """The node ended a session by itself (consent lost for 30 s, orphaned, shutdown)."""
 
@@ -231,40 +245,39 @@ class ControlError(Payload, frozen=True):
     retryable: bool = False
 
 
-TO_SFU: Final[dict[str, type[Payload]]] = {
-    t.__name__: t
-    for t in (
-        OpenSession,
-        AttachSession,
-        UpdateSession,
-        CloseSession,
-        CloseRoom,
-        Offer,
-        Answer,
-        AddCandidate,
-        SelectTracks,
-        MuteTracks,
-        Simulate,
-    )
-}
-FROM_SFU: Final[dict[str, type[Payload]]] = {
-    t.__name__: t
-    for t in (
-        Hello,
-        SessionOpened,
-        Ok,
-        Offer,
-        Answer,
-        TrackAdded,
-        TrackRemoved,
-        TransportChanged,
-        SpeakersChanged,
-        ConnectionQuality,
-        FirstPacket,
-        DataReceived,
-        ChangeSend,
-        SessionClosed,
-        Draining,
-        ControlError,
-    )
-}
+_TO_SFU: Final[tuple[type[Payload], ...]] = (
+    OpenSession,
+    AttachSession,
+    UpdateSession,
+    CloseSession,
+    CloseRoom,
+    Offer,
+    Answer,
+    AddCandidate,
+    SelectTracks,
+    MuteTracks,
+    Simulate,
+    *TO_SFU_PLAIN,
+)
+_FROM_SFU: Final[tuple[type[Payload], ...]] = (
+    Hello,
+    SessionOpened,
+    Ok,
+    Offer,
+    Answer,
+    TrackAdded,
+    TrackRemoved,
+    TransportChanged,
+    SpeakersChanged,
+    ConnectionQuality,
+    FirstPacket,
+    DataReceived,
+    ChangeSend,
+    ReceiveChanged,
+    SessionClosed,
+    Draining,
+    ControlError,
+    *FROM_SFU_PLAIN,
+)
+TO_SFU: Final[dict[str, type[Payload]]] = {struct.__name__: struct for struct in _TO_SFU}
+FROM_SFU: Final[dict[str, type[Payload]]] = {struct.__name__: struct for struct in _FROM_SFU}

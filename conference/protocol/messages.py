@@ -372,6 +372,20 @@ class QualityChanged(Payload, frozen=True):
     quality: Quality
 
 
+class ReceivedTrack(Payload, frozen=True):
+    """Whether a track comes, and why not: it is not shown, beyond the last N videos, the network does not carry it, or
+    the client cannot decode it."""
+
+    track_id: Id
+    paused: Literal["none", "hidden", "last-n", "bandwidth", "unsupported"]
+
+
+class ReceiveChanged(Payload, frozen=True):
+    """What has changed in what this client receives. Carries no seq: the latest of a track wins; `none` at first."""
+
+    tracks: list[ReceivedTrack]
+
+
 class SetSend(Payload, frozen=True):
     track_id: Id
     layers: dict[str, bool]
@@ -409,6 +423,7 @@ SERVER_MESSAGES: Final[dict[str, type[Payload]]] = {
     for t in (
         RoomJoined, Resumed, ReceiveOffer, ReceiveAnswer, IceCandidate, StateChanged, KeepAliveAck, ParticipantJoined,
         ParticipantLeft, SfuEndpoint, ConsentRequested, RecordingStarted, RecordingStopped, MessageReceived, Moderated,
-        ActiveSpeakers, TrackPublished, TrackUnpublished, QualityChanged, SetSend, IceServers, Moving, Error,
+        ActiveSpeakers, TrackPublished, TrackUnpublished, QualityChanged, ReceiveChanged, SetSend, IceServers, Moving,
+        Error,
     )
 }  # fmt: skip

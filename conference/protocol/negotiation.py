@@ -7,8 +7,8 @@ All functions raise ProtocolError with the codes named in their docstrings.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from conference.domain.errors import ProtocolError
@@ -20,10 +20,17 @@ REPAIRED_RID: Final = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
 AUDIO_LEVEL: Final = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 ABS_SEND_TIME: Final = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 TRANSPORT_CC: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+DEPENDENCY_DESCRIPTOR: Final = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+ORIENTATION: Final = "urn:3gpp:video-orientation"
 EXTENSIONS: Final[Mapping[str, frozenset[str]]] = {
     "audio": frozenset({MID, AUDIO_LEVEL, ABS_SEND_TIME, TRANSPORT_CC}),
-    "video": frozenset({MID, RID, REPAIRED_RID, ABS_SEND_TIME, TRANSPORT_CC}),
+    "video": frozenset(
+        {MID, RID, REPAIRED_RID, ABS_SEND_TIME, TRANSPORT_CC, DEPENDENCY_DESCRIPTOR, ORIENTATION},
+    ),
 }
+# The codecs whose receivers go by the dependency descriptor. Others have their own fields in the payload, which the
+# engine rewrites, and a descriptor beside them would say otherwise.
+DESCRIBED: Final = frozenset({"AV1"})
 FEEDBACK: Final[Mapping[str, frozenset[str]]] = {
     "audio": frozenset({"transport-cc", "nack"}),
     "video": frozenset({"transport-cc", "nack", "nack pli", "ccm fir"}),
@@ -34,14 +41,27 @@ FORMAT_PARAMETERS: Final[Mapping[str, frozenset[str]]] = {
     "VP8": frozenset(),
     "VP9": frozenset({"profile-id"}),
     "H264": frozenset({"level-asymmetry-allowed", "packetization-mode", "profile-level-id"}),
+    "AV1": frozenset({"profile", "level-idx", "tier"}),
+    "red": frozenset(),
 }
-CLOCK_RATES: Final[Mapping[str, int]] = {"opus": 48_000, "VP8": 90_000, "VP9": 90_000, "H264": 90_000}
-KINDS: Final[Mapping[str, str]] = {"opus": "audio", "VP8": "video", "VP9": "video", "H264": "video"}
-VIDEO_PREFERENCE: Final = ("VP8", "H264", "VP9")
+CLOCK_RATES: Final[Mapping[str, int]] = {
+    "opus": 48_000,
+    "red": 48_000,
+    "VP8": 90_000,
+    "VP9": 90_000,
+    "H264": 90_000,
+    "AV1": 90_000,
+}
+KINDS: Final[Mapping[str, str]] = {name: "video" if rate == 90_000 else "audio" for name, rate in CLOCK_RATES.items()}
+VIDEO_PREFERENCE: Final = ("VP8", "H264", "VP9", "AV1")
+# The type of Opus inside RED (RFC 2198). It stands in every packet, so that all who receive a track must use the same.
+RED_OPUS_TYPE: Final = 111
 SHA_DIGESTS: Final[Mapping[str, int]] = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
 MAX_RIDS: Final = 8
 # Opus parameters of a sender that a receiver has to know (RFC 7587 6.1); they alone make a payload type of their own.
 OPUS_SENT: Final = frozenset({"sprop-stereo", "stereo", "usedtx", "useinbandfec"})
+# RFC 6544 4.2: direction preference 4 (passive, of host candidates) above 13 bits of others; below every UDP candidate.
+_TCP_PASSIVE: Final = 4 << 13 | 8_191
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]{1,64}")
 _ICE: Final = re.compile(r"[A-Za-z0-9+/]{4,256}")
 _RID: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
@@ -49,7 +69,8 @@ _RID: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One codec of an m-section. `fmtp` is sorted; `rtx_payload_type` is None where no RTX was offered."""
+    """One codec of an m-section. `fmtp` is sorted; `rtx_payload_type` is None where no RTX was offered. RED is a codec
+    of its own here: its `fmtp` is that of the Opus inside it, which has the type RED_OPUS_TYPE."""
 
     name: str
     payload_type: int
@@ -86,6 +107,7 @@ class LocalTransport:
     ice_pwd: str
     fingerprint: str  # sha-256, colon-separated hex
     candidates: tuple[tuple[str, int], ...]  # (address, UDP port), best first
+    has_tcp: bool = False  # the same ports take ICE over TCP
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +148,18 @@ def read_codecs(section: Section) -> list[Codec]:
         codec = _codec(section.kind, pt, maps.get(pt, ""), formats.get(pt, {}), feedback.get(pt, set()), rtx.get(pt))
         if codec is not None:
             found.append(codec)
-    return found
+    return [codec for codec in (_inside(codec, found, section) for codec in found) if codec is not None]
+
+
+def _inside(codec: Codec, others: Sequence[Codec], section: Section) -> Codec | None:
+    """RED with the parameters of the Opus inside it; None where that is of another type, or something else."""
+    if codec.name != "red":
+        return codec
+    inner = next((o for o in others if o.name == "opus" and o.payload_type == RED_OPUS_TYPE), None)
+    listed = dict(map(_numbered, section.all("fmtp"))).get(codec.payload_type, "")
+    if inner is None or set(listed.split("/")) != {str(RED_OPUS_TYPE)}:
+        return None
+    return replace(codec, fmtp=inner.fmtp)
 
 
 def _numbered(value: str) -> tuple[int, str]:
@@ -146,15 +179,17 @@ def _codec(
     name = next((known for known in CLOCK_RATES if known.lower() == parts[0].lower()), None)
     if name is None or KINDS[name] != kind or len(parts) < 2 or parts[1] != str(CLOCK_RATES[name]):
         return None
-    if name == "opus" and parts[2:] != ["2"]:
+    if KINDS[name] == "audio" and parts[2:] != ["2"]:
         return None
     if name == "H264" and (fmtp.get("packetization-mode") != "1" or not _is_profile(fmtp.get("profile-level-id", ""))):
         return None
     if name == "VP9" and fmtp.get("profile-id", "0") != "0":
         return None
+    if name == "AV1" and fmtp.get("profile", "0") != "0":
+        return None
     allowed = FORMAT_PARAMETERS[name]
     kept = tuple(sorted((key, text) for key, text in fmtp.items() if key in allowed and _is_value(key, text)))
-    channels = 2 if name == "opus" else 1
+    channels = 2 if kind == "audio" else 1
     return Codec(name, pt, CLOCK_RATES[name], channels, kept, frozenset(feedback) & FEEDBACK[kind], rtx)
 
 
@@ -172,8 +207,8 @@ def _is_profile(text: str) -> bool:
 
 
 def choose_codec(codecs: Sequence[Codec], preference: Sequence[str] = VIDEO_PREFERENCE) -> Codec | None:
-    """The codec to answer with. One only: the payload type then says for the whole call what the packets are, and the
-    subscribers' offers need name no other."""
+    """The codec to answer with, by `preference`, best first; Opus needs no mention, RED does. One only: the payload
+    type then says for the whole call what the packets are, and the subscribers' offers need name no other."""
     ranked = [*preference, "opus"]
     usable = [codec for codec in codecs if codec.name in ranked]
     return min(usable, key=lambda codec: ranked.index(codec.name), default=None)
@@ -191,6 +226,11 @@ def read_extensions(section: Section) -> tuple[tuple[str, int], ...]:
             found[uri] = identifier
             taken.add(identifier)
     return tuple(found.items())
+
+
+def fitting_extensions(codec: Codec, extensions: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    """Those that make sense beside a codec."""
+    return tuple(pair for pair in extensions if pair[0] != DEPENDENCY_DESCRIPTOR or codec.name in DESCRIBED)
 
 
 def read_rids(section: Section) -> tuple[str, ...]:
@@ -268,6 +308,9 @@ def transport_attributes(local: LocalTransport, setup: str) -> list[Attribute]:
     for place, (address, port) in enumerate(local.candidates):
         priority = 126 << 24 | (65_535 - place) << 8 | 255  # RFC 8445 5.1.2.1: type preference 126 is "host"
         attributes.append(("candidate", f"{place + 1} 1 udp {priority} {address} {port} typ host"))
+    for place, (address, port) in enumerate(local.candidates if local.has_tcp else (), len(local.candidates)):
+        priority = 90 << 24 | (_TCP_PASSIVE - place) << 8 | 255
+        attributes.append(("candidate", f"{place + 1} 1 tcp {priority} {address} {port} typ host tcptype passive"))
     attributes.append(("end-of-candidates", ""))
     return attributes
 
@@ -276,6 +319,9 @@ def codec_attributes(codec: Codec) -> list[Attribute]:
     """rtpmap, fmtp and rtcp-fb of a codec and of its RTX."""
     pt = codec.payload_type
     attributes = [("rtpmap", f"{pt} {codec.rtpmap}")]
+    if codec.name == "red":
+        attributes.append(("fmtp", f"{pt} {RED_OPUS_TYPE}/{RED_OPUS_TYPE}"))
+        return attributes + codec_attributes(replace(codec, name="opus", payload_type=RED_OPUS_TYPE))
     attributes.extend(("rtcp-fb", f"{pt} {what}") for what in sorted(codec.feedback))
     if codec.fmtp:
         attributes.append(("fmtp", f"{pt} " + ";".join(f"{key}={value}" for key, value in codec.fmtp)))
@@ -286,6 +332,8 @@ def codec_attributes(codec: Codec) -> list[Attribute]:
 
 
 def codec_formats(codec: Codec) -> tuple[str, ...]:
+    if codec.name == "red":
+        return (str(codec.payload_type), str(RED_OPUS_TYPE))
     rtx = () if codec.rtx_payload_type is None else (str(codec.rtx_payload_type),)
     return (str(codec.payload_type), *rtx)
 

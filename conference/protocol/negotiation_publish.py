@@ -21,6 +21,7 @@ from conference.protocol.negotiation import (
     choose_codec,
     codec_attributes,
     codec_formats,
+    fitting_extensions,
     problem,
     read_codecs,
     read_extensions,
@@ -47,11 +48,13 @@ class PublishOffer:
     publications: tuple[Publication, ...]  # sections that send, with a codec that is supported
     data_mid: str | None
     data_port: int
+    preference: tuple[str, ...] = VIDEO_PREFERENCE
 
 
-def read_offer(text: str) -> PublishOffer:
-    """Reads an offer. Raises ProtocolError: bad-sdp, sdp-too-large, no-fingerprint, no-ice, bad-setup, no-bundle,
-    no-rtcp-mux or duplicate-mid."""
+def read_offer(text: str, preference: Sequence[str] = VIDEO_PREFERENCE) -> PublishOffer:
+    """Reads an offer. `preference` are the codecs to choose from, best first (see `choose_codec`). Raises
+    ProtocolError: bad-sdp, sdp-too-large, no-fingerprint, no-ice, bad-setup, no-bundle, no-rtcp-mux or
+    duplicate-mid."""
     description = sdp.parse(text)
     if not description.sections:
         raise problem("bad-sdp", "the offer has no m-section")
@@ -65,9 +68,10 @@ def read_offer(text: str) -> PublishOffer:
     if setup not in {"actpass", "active"}:
         raise problem("bad-setup", "an offer has a=setup:actpass; the SFU is always the DTLS server")
     data = next((s for s in description.sections if s.mid in bundle and _is_data(s)), None)
-    publications = [p for s in description.sections if s.mid in bundle and (p := _publication(s)) is not None]
+    publications = [p for s in description.sections if s.mid in bundle and (p := _publication(s, preference))]
     data_port = sdp.number(data.get("sctp-port") or str(SCTP_PORT), 1, 65_535) if data else 0
-    return PublishOffer(description, remote, tuple(publications), data.mid if data else None, data_port)
+    data_mid = data.mid if data else None
+    return PublishOffer(description, remote, tuple(publications), data_mid, data_port, tuple(preference))
 
 
 def _check_mids(description: Description) -> None:
@@ -98,15 +102,15 @@ def _is_media(section: Section) -> bool:
     return section.kind in {"audio", "video"} and section.protocol == RTP_PROTOCOL and _is_live(section)
 
 
-def _publication(section: Section) -> Publication | None:
+def _publication(section: Section, preference: Sequence[str]) -> Publication | None:
     if not _is_media(section) or section.direction not in {"sendrecv", "sendonly"}:
         return None
-    codec = choose_codec(read_codecs(section), VIDEO_PREFERENCE)
+    codec = choose_codec(read_codecs(section), preference)
     if codec is None:
         return None
     if not section.has("rtcp-mux"):
         raise problem("no-rtcp-mux", "RTP and RTCP share one port: a=rtcp-mux is required")
-    extensions = read_extensions(section)
+    extensions = fitting_extensions(codec, read_extensions(section))
     rids = read_rids(section) if section.kind == "video" and RID in dict(extensions) else ()
     ssrcs, rtx = ((), ()) if rids else read_ssrcs(section)
     return Publication(section.mid, section.kind, codec, extensions, ssrcs, rtx, rids)
@@ -124,7 +128,7 @@ def make_answer(
             sections.append(_answer_data(section, local))
         elif publication is not None:
             sections.append(_answer_media(publication, local, active=section.mid in accepted))
-        elif _is_media(section) and (idle := _idle(section, local)) is not None:
+        elif _is_media(section) and (idle := _idle(section, local, offer.preference)) is not None:
             sections.append(idle)
         else:
             sections.append(_reject(section))
@@ -137,13 +141,13 @@ def _reject(section: Section) -> Section:
     return Section(section.kind, 0, section.protocol, section.formats, [("inactive", ""), ("mid", section.mid)])
 
 
-def _idle(section: Section, local: LocalTransport) -> Section | None:
+def _idle(section: Section, local: LocalTransport, preference: Sequence[str]) -> Section | None:
     """A section that does not send now stays in the bundle, so that it can send later."""
-    codec = choose_codec(read_codecs(section), VIDEO_PREFERENCE)
+    codec = choose_codec(read_codecs(section), preference)
     if codec is None or not section.has("rtcp-mux"):
         return None
-    rids: Sequence[str] = ()
-    publication = Publication(section.mid, section.kind, codec, read_extensions(section), (), (), tuple(rids))
+    extensions = fitting_extensions(codec, read_extensions(section))
+    publication = Publication(section.mid, section.kind, codec, extensions)
     return _answer_media(publication, local, active=False)
 
 

@@ -12,16 +12,21 @@ from typing import Final
 
 from conference.protocol import sdp
 from conference.protocol.negotiation import (
+    ABS_SEND_TIME,
     AUDIO_LEVEL,
+    DEPENDENCY_DESCRIPTOR,
     EXTENSIONS,
     MID,
     OPUS_SENT,
+    ORIENTATION,
+    RED_OPUS_TYPE,
     TRANSPORT_CC,
     Codec,
     LocalTransport,
     RemoteTransport,
     codec_attributes,
     codec_formats,
+    fitting_extensions,
     problem,
     read_codecs,
     read_extensions,
@@ -34,12 +39,27 @@ from conference.protocol.sdp import Attribute, Description, Section
 
 MAX_SUBSCRIBE_SECTIONS: Final = 128
 # The ids of our offers, the same in every section of a bundle.
-EXTENSION_IDS: Final = {AUDIO_LEVEL: 1, TRANSPORT_CC: 3, MID: 4}
-_PREFERRED_TYPES: Final = {"opus": (111, None), "VP8": (96, 97), "VP9": (98, 99), "H264": (102, 103)}
-_OTHER_TYPES: Final = (*range(104, 111), *range(112, 128), *range(35, 64), 100, 101)
+EXTENSION_IDS: Final = {
+    AUDIO_LEVEL: 1,
+    ABS_SEND_TIME: 2,
+    TRANSPORT_CC: 3,
+    MID: 4,
+    ORIENTATION: 5,
+    DEPENDENCY_DESCRIPTOR: 6,
+}
+_PREFERRED_TYPES: Final = {
+    "opus": (RED_OPUS_TYPE, None),
+    "red": (63, None),
+    "VP8": (96, 97),
+    "VP9": (98, 99),
+    "H264": (102, 103),
+    "AV1": (45, 46),
+}
+_OTHER_TYPES: Final = (*range(104, 111), *range(112, 128), *range(35, 45), *range(47, 63), 100, 101)
+_INSIDE: Final = {"red": ("opus",)}
 _OFFERED_FEEDBACK: Final = {
     "audio": frozenset({"transport-cc"}),
-    "video": frozenset({"transport-cc", "nack", "nack pli", "ccm fir"}),
+    "video": frozenset({"transport-cc", "goog-remb", "nack", "nack pli", "ccm fir"}),  # REMB where there is no other
 }
 
 
@@ -104,8 +124,12 @@ class PayloadTypes:
     def of(self, codec: Codec, named: Collection[Codec]) -> tuple[int, int | None] | None:
         """(payload type, RTX payload type), None where none is left. `named` are the codecs of the sections."""
         key = (codec.name, codec.fmtp)
+        if codec.name == "red":
+            inner = self.of(replace(codec, name="opus"), named)
+            if inner is None or inner[0] != RED_OPUS_TYPE:
+                return None
         if key not in self.used:
-            kept = {(one.name, one.fmtp) for one in named}
+            kept = {(name, one.fmtp) for one in (*named, codec) for name in (one.name, *_INSIDE.get(one.name, ()))}
             self.used = {known: types for known, types in self.used.items() if known in kept}
             found = self._free(codec)
             if found is None:
@@ -126,7 +150,7 @@ class PayloadTypes:
 
 def _offered(codec: Codec) -> Codec:
     """The publisher's codec as it is offered on. What it wants to receive itself says nothing about what it sends."""
-    if codec.name != "opus":
+    if codec.name not in {"opus", "red"}:
         return codec
     return replace(codec, fmtp=tuple(pair for pair in codec.fmtp if pair[0] in OPUS_SENT))
 
@@ -235,9 +259,8 @@ class SubscribeOffers:
             return Section(slot.kind, 0, RTP_PROTOCOL, formats, [("inactive", ""), ("mid", slot.mid)])
         attributes = transport_attributes(local, "actpass")
         attributes.append(("mid", slot.mid))
-        for uri, identifier in EXTENSION_IDS.items():
-            if uri in EXTENSIONS[slot.kind]:
-                attributes.append(("extmap", f"{identifier} {uri}"))
+        usual = [pair for pair in EXTENSION_IDS.items() if pair[0] in EXTENSIONS[slot.kind]]
+        attributes += [("extmap", f"{identifier} {uri}") for uri, identifier in fitting_extensions(slot.codec, usual)]
         attributes += [("sendonly" if slot.track else "inactive", ""), ("rtcp-mux", ""), ("rtcp-rsize", "")]
         attributes += codec_attributes(slot.codec)
         if slot.track is not None:

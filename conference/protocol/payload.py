@@ -5,6 +5,7 @@ All functions are total: a payload that is too short or malformed is no key fram
 
 from typing import Final, NamedTuple
 
+AUDIO_CODECS: Final = frozenset({"opus", "red"})
 _SPS: Final = 7
 _IDR: Final = 5
 _STAP_A: Final = 24
@@ -20,6 +21,12 @@ class Vp8Descriptor(NamedTuple):
     is_long: bool  # a picture id of 15 bits
     tl0_at: int | None
     tl0: int
+    temporal: int = 0  # TID, 0 where absent
+    is_sync: bool = False  # Y: depends on the lowest temporal layer alone
+
+
+def is_video(codec: str) -> bool:
+    return codec not in AUDIO_CODECS
 
 
 def vp8_descriptor(payload: bytes) -> Vp8Descriptor | None:
@@ -48,8 +55,29 @@ def vp8_descriptor(payload: bytes) -> Vp8Descriptor | None:
             return None
         tl0_at, tl0 = at, payload[at]
         at += 1
-    at += 1 if flags & 0x30 else 0
-    return Vp8Descriptor(at, picture_at, picture, is_long, tl0_at, tl0) if at <= len(payload) else None
+    temporal, is_sync = 0, False
+    if flags & 0x30:
+        if at >= len(payload):
+            return None
+        if flags & 0x20:
+            temporal, is_sync = payload[at] >> 6, bool(payload[at] & 0x20)
+        at += 1
+    return Vp8Descriptor(at, picture_at, picture, is_long, tl0_at, tl0, temporal, is_sync)
+
+
+def vp8_frame_size(payload: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels, in the first packet of a key frame (RFC 6386 9.1); else None."""
+    if not _vp8(payload):
+        return None
+    descriptor = vp8_descriptor(payload)
+    at = (descriptor.size if descriptor else 0) + 3
+    if payload[at : at + 3] != b"\x9d\x01\x2a" or len(payload) < at + 7:
+        return None
+    width, height = (
+        int.from_bytes(payload[at + 3 : at + 5], "little"),
+        int.from_bytes(payload[at + 5 : at + 7], "little"),
+    )
+    return width & 0x3FFF, height & 0x3FFF
 
 
 def vp8_rewrite(payload: bytes, descriptor: Vp8Descriptor, picture_id: int, tl0: int) -> bytes:
@@ -112,4 +140,9 @@ def _stap_has_key(payload: bytes) -> bool:
     return False
 
 
-_PROBES: Final = {"VP8": _vp8, "VP9": _vp9, "H264": _h264}
+def _av1(payload: bytes) -> bool:
+    """The aggregation header (AV1 RTP 4.4): N begins a coded video sequence, and Z would continue an OBU."""
+    return bool(payload) and payload[0] & 0x88 == 0x08
+
+
+_PROBES: Final = {"VP8": _vp8, "VP9": _vp9, "H264": _h264, "AV1": _av1}

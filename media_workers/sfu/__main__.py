@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 
+from media_workers.sfu.engines import EngineMissing
 from media_workers.sfu.wiring import build
 
 _logger = logging.getLogger(__name__)
@@ -13,7 +14,11 @@ _logger = logging.getLogger(__name__)
 
 async def main() -> int:
     """Runs the worker; the exit code."""
-    worker, redis = build()
+    try:
+        worker, redis = build()
+    except EngineMissing as error:
+        _logger.error("the SFU cannot start: %s", error)
+        return 1
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stopped.set)
@@ -23,7 +28,10 @@ async def main() -> int:
         _logger.error("the SFU cannot start: %s", error.strerror or "a port cannot be bound")
         await redis.close()
         return 1
-    _logger.info("the SFU is ready", extra={"port": worker.port, "mediaPort": worker.media_port})
+    _logger.info(
+        "the SFU is ready",
+        extra={"port": worker.port, "mediaPort": worker.media_port, "mediaPorts": worker.media_ports},
+    )
     await worker.stopped.wait()
     again = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,29 +6,43 @@ handler is done. Thus a reply always precedes what it causes, and a burst of cha
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from conference.domain.errors import ProtocolError
 from conference.ports.dtls import DtlsEndpoints
 from conference.ports.forwarding import Command, ForwardingEngine
-from conference.protocol.negotiation import LocalTransport
-from media_workers.sfu.sessions import MediaTransport, PublishedTrack, Room, Session
+from conference.protocol.negotiation import VIDEO_PREFERENCE, LocalTransport
+from media_workers.sfu.sessions import MediaTransport, PublishedTrack, Publisher, Room, Session
 
 MAX_SETTLE_ROUNDS: Final = 100
 _logger: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """What the settings choose for all rooms: the most videos that one person receives (None: all), and the codecs to
+    use, best first."""
+
+    last_n: int | None = None
+    video_codecs: tuple[str, ...] = VIDEO_PREFERENCE
+    has_red: bool = False
+
+
+DEFAULT_OPTIONS: Final = Options()
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a node is, and where its media port is reached, best address first."""
+    """Who a node is, and where the media port of a packet worker is reached, best address first."""
 
     node_id: str
     region: str
-    candidates: tuple[tuple[str, int], ...]
+    candidates: Callable[[int], tuple[tuple[str, int], ...]]  # of a worker's port
     capacity: int = 500  # transports
+    options: Options = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +59,7 @@ class Counters:
 
     data_messages: int = 0
     data_refused: int = 0
-    errors: dict[str, int] = field(default_factory=dict)
+    refused_tracks: int = 0
 
 
 class Core:
@@ -71,7 +85,7 @@ class Core:
         self.rooms: dict[str, Room] = {}
         self.sessions: dict[str, Session] = {}  # by participant id
         self.by_transport: dict[str, tuple[Session, MediaTransport]] = {}
-        self.by_key: dict[str, tuple[Session, PublishedTrack]] = {}  # by the track's id in the engine
+        self.by_key: dict[str, tuple[Publisher, PublishedTrack]] = {}  # by the track's id in the engine
         self.by_sender: dict[str, tuple[Session, str]] = {}  # sender id -> subscriber, track id
         self.dirty: dict[str, Session] = {}  # by participant id: whose subscribe offers are due
         self._commands: list[Command] = []
@@ -88,7 +102,30 @@ class Core:
 
     def local(self, transport: MediaTransport) -> LocalTransport:
         """Our side of a transport for SDP."""
-        return LocalTransport(transport.ice_ufrag, transport.ice_pwd, self.dtls.fingerprint, self.identity.candidates)
+        candidates = self.candidates(transport.worker)
+        fingerprint = self.dtls.fingerprint
+        return LocalTransport(transport.ice_ufrag, transport.ice_pwd, fingerprint, candidates, self.engine.has_tcp)
+
+    def candidates(self, worker: int) -> tuple[tuple[str, int], ...]:
+        """Where a packet worker is reached, best address first."""
+        ports = self.engine.ports
+        return self.identity.candidates(ports[worker % len(ports)])
+
+    def room(self, room_id: str) -> Room:
+        """The room; a new one is pinned to the packet worker with the fewest transports."""
+        room = self.rooms.get(room_id)
+        if room is None:
+            loads = Counter(dict.fromkeys(range(len(self.engine.ports)), 0))
+            loads.update(transport.worker for _, transport in self.by_transport.values())
+            worker = min(loads, key=lambda one: (loads[one], sum(r.worker == one for r in self.rooms.values())))
+            room = self.rooms[room_id] = Room(room_id, worker)
+        return room
+
+    def close_if_empty(self, room: Room) -> bool:
+        """Forgets a room that nobody uses any more."""
+        if room.sessions or room.guests or room.uses:
+            return False
+        return self.rooms.pop(room.room_id, None) is not None
 
     @property
     def transport_count(self) -> int:

@@ -17,7 +17,9 @@ from conference.ports.forwarding import (
     DtlsReceived,
     Event,
     FirstForwarded,
+    LayersWanted,
     LinkReport,
+    SenderChanged,
 )
 from conference.ports.forwarding import IceChanged as IceEvent
 from conference.protocol.control import (
@@ -43,18 +45,34 @@ from conference.protocol.control import (
     SpeakersChanged,
     UpdateSession,
 )
+from conference.protocol.control_plain import MediaAddress
 from conference.protocol.messages import Payload
 from conference.protocol.negotiation_subscribe import SubscribeOffers
 from media_workers.sfu.core import Core
+from media_workers.sfu.engine_terms import decoded_codecs
+from media_workers.sfu.pipes import Pipes
 from media_workers.sfu.publishing import Publishing
 from media_workers.sfu.quality import QualityMeter
-from media_workers.sfu.sessions import MediaTransport, Owner, Room, Session
+from media_workers.sfu.ranking import Ranking
+from media_workers.sfu.sessions import Direction, MediaTransport, Owner, PublishedTrack, Publisher, Room, Session
 from media_workers.sfu.subscribing import Subscribing
+from media_workers.sfu.taps import Taps
 from media_workers.sfu.transports import Transports
 
 ORPHAN_TIMEOUT_S: Final = 90.0
+DIRECTIONS: Final[tuple[Direction, ...]] = ("publish", "subscribe")
 MAX_EVENTS: Final = 256
 _logger: Final = logging.getLogger(__name__)
+
+
+def _acknowledged(action: Callable[[Any], None]) -> Callable[[Owner, Any, str | None], Payload]:
+    """A handler whose reply says no more than that it was done."""
+
+    def handle(link: Owner, message: Any, traceparent: str | None) -> Payload:
+        action(message)
+        return Ok()
+
+    return handle
 
 
 class Node:
@@ -64,7 +82,10 @@ class Node:
         self.core = core
         self.transports = Transports(core, self._transport_ended)
         self.subscribing = Subscribing(core, self.transports)
-        self.publishing = Publishing(core, self.transports, self.subscribing)
+        self._ranking = Ranking(core)
+        self.taps = Taps(core)
+        self.pipes = Pipes(core, self.subscribing, self._ranking)
+        self.publishing = Publishing(core, self.transports, self.subscribing, self._ranking, self)
         self._simulate_process = simulate
         self._handlers: dict[str, Callable[[Owner, Any, str | None], Payload]] = {
             "OpenSession": self._open,
@@ -78,13 +99,22 @@ class Node:
             "SelectTracks": self._select,
             "MuteTracks": self._mute,
             "Simulate": self._simulate,
+            "OpenTap": lambda link, message, _: self.taps.open(link, message),
+            "CloseTap": _acknowledged(self.taps.close),
+            "OpenPipe": lambda link, message, _: self.pipes.open(link, message),
+            "ClosePipe": _acknowledged(self.pipes.close),
+            "PipeRoom": _acknowledged(self.pipes.set_room),
+            "PipeTrack": _acknowledged(self.pipes.add),
+            "PipeTrackEnded": _acknowledged(self.pipes.remove),
         }
         self._events: dict[type, Callable[[Any], None]] = {
-            IceEvent: lambda e: self.transports.ice_changed(e.transport_id, e.state),
+            IceEvent: self._ice_changed,
             DtlsReceived: lambda e: self.transports.receive_dtls(e.transport_id, e.datagram),
             FirstForwarded: self._first_forwarded,
             AudioLevels: self._audio_levels,
             LinkReport: self._link_report,
+            SenderChanged: self.subscribing.sender_changed,
+            LayersWanted: self.subscribing.layers_wanted,
         }
 
     # --- doors -------------------------------------------------------------------------------------------------------
@@ -94,8 +124,15 @@ class Node:
             for s in self.core.sessions.values()
         ]
         identity = self.core.identity
+        places = [self.core.candidates(worker)[0] for worker in range(len(self.core.engine.ports))]
         return Hello(
-            node_id=identity.node_id, region=identity.region, sessions=sessions, draining=self.core.is_draining
+            node_id=identity.node_id,
+            region=identity.region,
+            sessions=sessions,
+            draining=self.core.is_draining,
+            media=[MediaAddress(ip=ip, port=port) for ip, port in places],
+            taps=self.taps.ids,
+            pipes=self.pipes.ids,
         )
 
     def handle(self, link: Owner, kind: str, payload: Payload, traceparent: str | None = None) -> Payload:
@@ -122,12 +159,16 @@ class Node:
         for session in self.core.sessions.values():
             if session.owner is link:
                 session.owner, session.orphaned_at = None, now
+        self.taps.link_lost(link, now)
+        self.pipes.link_lost(link, now)
 
     def tick(self) -> None:
         """What is due by time. Call it about once a second."""
         now = self.core.now()
         self.transports.admit()
         self.transports.expire()
+        self.taps.expire(now, ORPHAN_TIMEOUT_S)
+        self.pipes.expire(now, ORPHAN_TIMEOUT_S)
         for session in list(self.core.sessions.values()):
             if session.orphaned_at is not None and now - session.orphaned_at >= ORPHAN_TIMEOUT_S:
                 self.end(session, "orphaned")
@@ -154,8 +195,8 @@ class Node:
             self.end(former, None)
         if core.transport_count + 2 > core.identity.capacity:
             raise Refused("sfu-unavailable", "This media server is full.")
-        room = core.rooms.setdefault(message.room_id, Room(message.room_id))
-        publish, subscribe = self.transports.create("publish"), self.transports.create("subscribe")
+        room = core.room(message.room_id)
+        publish, subscribe = (self.transports.create(way, room.worker) for way in DIRECTIONS)
         session = Session(
             room=room,
             participant_id=message.participant_id,
@@ -167,6 +208,8 @@ class Node:
             quality=QualityMeter(core.now()),
             owner=link,
             sdp_session=core.chance.number(),
+            grants=frozenset(message.grants),
+            decodes=decoded_codecs(message.capabilities.codecs),
             traceparent=traceparent,
         )
         core.sessions[message.participant_id] = room.sessions[message.participant_id] = session
@@ -180,7 +223,7 @@ class Node:
         endpoints = [
             Endpoint(ip=ip, port=port, transport_id=transport.transport_id, direction=transport.direction)
             for transport in session.transports
-            for ip, port in self.core.identity.candidates[:1]
+            for ip, port in self.core.candidates(transport.worker)[:1]
         ]
         tracks = [track.info for _, track in session.room.tracks() if track.is_announced]
         return SessionOpened(
@@ -196,15 +239,17 @@ class Node:
             raise ProtocolError("unknown-session", "that participant is in another room")
         session.owner, session.orphaned_at = link, None
         self.core.later(lambda: self.subscribing.repeat_offer(session))
+        self.core.later(lambda: self.subscribing.repeat_received(session))
         if session.subscribe.state == "disconnected":
             self.subscribing.restart_ice(session)
         return self._opened(session)
 
     def _update(self, link: Owner, message: UpdateSession, traceparent: str | None) -> Payload:
         session = self.core.session(message.participant_id)
-        session.role = message.role
+        session.role, session.grants = message.role, frozenset(message.grants)
         if message.role == "viewer":
             self.publishing.remove_all(session)
+        self.taps.granted(session)
         return Ok()
 
     def _close(self, link: Owner, message: CloseSession, traceparent: str | None) -> Payload:
@@ -229,8 +274,9 @@ class Node:
         del core.sessions[session.participant_id]
         del session.room.sessions[session.participant_id]
         session.room.speakers.forget(session.participant_id)
-        if not session.room.sessions:
-            core.rooms.pop(session.room.room_id, None)
+        self._ranking.forget(session.room, session.participant_id)
+        self.taps.left(session.room)
+        core.close_if_empty(session.room)
         for transport in session.transports:
             core.by_transport.pop(transport.transport_id, None)
             if transport.state not in {"failed", "closed"}:
@@ -245,6 +291,7 @@ class Node:
         """Shutdown."""
         for session in list(self.core.sessions.values()):
             self.end(session, "shutdown")
+        self.pipes.close_all()
         self.settle()
 
     def _transport_ended(self, session: Session, transport: MediaTransport) -> None:
@@ -305,7 +352,24 @@ class Node:
                 self.core.command(DropPairs(transport.transport_id))
         return Ok()
 
+    # --- who else takes what is published ---------------------------------------------------------------------------
+    def track_added(self, session: Session, track: PublishedTrack) -> None:
+        self.taps.track_added(session, track)
+        self.pipes.track_added(session, track)
+
+    def track_removed(self, session: Session, track: PublishedTrack) -> None:
+        self.taps.track_removed(session, track)
+        self.pipes.track_removed(session, track)
+
+    def moved_here(self, guest: Publisher, track: PublishedTrack) -> None:
+        self.pipes.remove_guest_track(guest, track)
+
     # --- events of the engine ----------------------------------------------------------------------------------------
+    def _ice_changed(self, event: IceEvent) -> None:
+        identifier, state = event.transport_id, event.state
+        if not self.taps.ice_changed(identifier, state) and not self.pipes.ice_changed(identifier, state):
+            self.transports.ice_changed(identifier, state)
+
     def _first_forwarded(self, event: FirstForwarded) -> None:
         found = self.core.by_sender.get(event.sender_id)
         if found is None or found[0].has_media:
@@ -328,11 +392,13 @@ class Node:
             room = self.core.rooms[room_id]
             speakers = room.speakers.update(levels, self.core.now())
             if speakers is not None:
+                self._ranking.spoke(room, [participant_id for participant_id, _ in speakers])
                 self._tell_speakers(room, speakers)
 
     @staticmethod
     def _tell_speakers(room: Room, speakers: list[tuple[str, float]]) -> None:
-        known = [(room.sessions[key], level) for key, level in speakers if key in room.sessions]
+        people = {publisher.participant_id: publisher for publisher in room.publishers()}
+        known = [(people[key], level) for key, level in speakers if key in people]
         room.tell(
             SpeakersChanged(
                 room_id=room.room_id,
@@ -348,4 +414,5 @@ class Node:
         if transport.state == "disconnected":
             session.quality.disconnected()
         elif event.is_active:
-            session.quality.report(max(event.received_loss, event.sent_loss), event.round_trip_s, self.core.now())
+            loss = max(event.received_loss, event.sent_loss)
+            session.quality.report(loss, event.round_trip_s, self.core.now(), event.layers_missed)

@@ -1,55 +1,43 @@
 """What a participant publishes: offers on the publish transport, tracks that come, change and go."""
 
+from typing import Protocol
+
 from conference.domain.errors import ProtocolError, Refused
-from conference.ports.forwarding import ExtensionIds, MuteTrack, RemoveTrack, SetTrack, TrackCodec
+from conference.ports.forwarding import MuteTrack, RemoveTrack, SetTrack
 from conference.protocol.control import Answer, Offer, TrackAdded, TrackRemoved
 from conference.protocol.messages import MAX_TRACKS, TrackInfo
-from conference.protocol.negotiation import (
-    AUDIO_LEVEL,
-    MID,
-    REPAIRED_RID,
-    RID,
-    TRANSPORT_CC,
-    Codec,
-    Publication,
-    is_token,
-)
+from conference.protocol.negotiation import Publication, is_token
 from conference.protocol.negotiation_publish import PublishOffer, make_answer, read_offer
 from media_workers.sfu.core import Core
-from media_workers.sfu.sessions import PublishedTrack, Session
+from media_workers.sfu.engine_terms import engine_codec, engine_extensions
+from media_workers.sfu.ranking import Ranking
+from media_workers.sfu.sessions import Guest, PublishedTrack, Publisher, Session
 from media_workers.sfu.subscribing import Subscribing
 from media_workers.sfu.transports import Transports
 
 
-def engine_codec(codec: Codec) -> TrackCodec:
-    """A negotiated codec in the engine's words."""
-    return TrackCodec(
-        codec.name,
-        codec.payload_type,
-        codec.clock_rate,
-        codec.rtx_payload_type,
-        has_nack="nack" in codec.feedback,
-    )
+class Audience(Protocol):
+    """Who besides the room's sessions takes what is published (taps, pipes)."""
 
+    def track_added(self, session: Session, track: PublishedTrack) -> None: ...
 
-def engine_extensions(extensions: tuple[tuple[str, int], ...]) -> ExtensionIds:
-    ids = dict(extensions)
-    return ExtensionIds(
-        mid=ids.get(MID),
-        rid=ids.get(RID),
-        repaired_rid=ids.get(REPAIRED_RID),
-        audio_level=ids.get(AUDIO_LEVEL),
-        transport_cc=ids.get(TRANSPORT_CC),
-    )
+    def track_removed(self, session: Session, track: PublishedTrack) -> None: ...
+
+    def moved_here(self, guest: Publisher, track: PublishedTrack) -> None:
+        """A guest's track is published by a session here now."""
 
 
 class Publishing:
     """Handles offers. All methods leave the session as it was when they raise."""
 
-    def __init__(self, core: Core, transports: Transports, subscribing: Subscribing) -> None:
+    def __init__(
+        self, core: Core, transports: Transports, subscribing: Subscribing, ranking: Ranking, audience: Audience
+    ) -> None:
         self._core = core
         self._transports = transports
         self._subscribing = subscribing
+        self._ranking = ranking
+        self._audience = audience
 
     def offer(self, session: Session, message: Offer) -> Answer:
         """Answers an offer. Raises ProtocolError (unknown-transport, stale-negotiation, duplicate-track, unknown-mid,
@@ -62,7 +50,7 @@ class Publishing:
                 return answer  # a repetition after a lost link
             if message.negotiation_id <= last:
                 raise ProtocolError("stale-negotiation", "a newer offer was answered already")
-        offer = read_offer(message.sdp)
+        offer = read_offer(message.sdp, self._preference(session))
         wanted = self._wanted(session, offer, message.tracks)
         self._connect(session, offer)
         self._change(session, wanted)
@@ -83,6 +71,19 @@ class Publishing:
         )
         session.last_offer = (message.negotiation_id, message.sdp, answer)
         return answer
+
+    def _preference(self, session: Session) -> list[str]:
+        """Codecs, best first: those that everybody else in the room decodes, of these what is in use already, else by
+        the settings. The rest comes last: a track that some cannot decode is better than none."""
+        options = self._core.identity.options
+        names = [*options.video_codecs, *(("red",) if options.has_red else ())]
+        others = [other for other in session.room.sessions.values() if other is not session]
+        used = {track.publication.codec.name for track in session.tracks.values()}
+        shared = [name for name in names if all(other.can_decode(name) for other in others)]
+        shared.sort(key=lambda name: name not in used)
+        if "opus" in used and "red" in shared:
+            shared.remove("red")  # nobody's sound is interrupted to gain it
+        return shared + [name for name in names if name not in shared and name != "red"]
 
     # --- checks ------------------------------------------------------------------------------------------------------
     def _wanted(self, session: Session, offer: PublishOffer, tracks: list[TrackInfo]) -> list[PublishedTrack]:
@@ -114,7 +115,10 @@ class Publishing:
             if not is_token(info.track_id):  # it is written into the SDP of everyone else
                 raise ProtocolError("bad-track-id", "a trackId consists of the characters of an SDP token")
             found = session.room.find(info.track_id)
-            if found is not None and found[0] is not session:
+            if found is None or found[0] is session:
+                continue
+            moved_here = isinstance(found[0], Guest) and found[0].participant_id == session.participant_id
+            if not moved_here:
                 raise ProtocolError("duplicate-track", "this trackId is in use in the room")
 
     def _track(self, session: Session, info: TrackInfo, publication: Publication) -> PublishedTrack:
@@ -155,9 +159,13 @@ class Publishing:
                 self._core.command(self._command(session, present_track))
 
     def _add(self, session: Session, track: PublishedTrack) -> None:
+        former = session.room.find(track.info.track_id)
+        if former is not None:  # the same person's, from another node that they have left
+            self._audience.moved_here(*former)
         session.tracks[track.info.track_id] = track
         self._core.by_key[track.key] = (session, track)
         self._core.command(self._command(session, track))
+        self._ranking.track_added(session, track)
         if track.info.source in session.muted_sources:
             self._core.command(MuteTrack(track.key, True))
         self._core.later(lambda: self._announce(session, track))
@@ -175,6 +183,7 @@ class Publishing:
             )
         )
         self._subscribing.track_added(session, track)
+        self._audience.track_added(session, track)
 
     @staticmethod
     def _command(session: Session, track: PublishedTrack) -> SetTrack:
@@ -188,6 +197,7 @@ class Publishing:
             extensions=engine_extensions(publication.extensions),
             ssrcs=tuple((ssrc, repairs.get(ssrc)) for ssrc in publication.ssrcs),
             rids=publication.rids,
+            is_screen=track.info.source == "screen",
         )
 
     def remove(self, session: Session, track_id: str) -> None:
@@ -198,6 +208,7 @@ class Publishing:
         self._core.by_key.pop(track.key, None)
         session.room.speakers.forget(session.participant_id)
         self._subscribing.track_removed(session.room, track)
+        self._audience.track_removed(session, track)
         self._core.command(RemoveTrack(track.key))
         if track.is_announced:
             removed = TrackRemoved(

@@ -9,6 +9,8 @@ from conference.protocol.messages import Quality
 WINDOW_S: Final = 5.0
 RECOVER_S: Final = 10.0
 SILENT_S: Final = 6.0
+FEW_MISSED: Final = 0.1  # share of the wanted video layers that the link does not carry
+MANY_MISSED: Final = 0.5
 _RANK: Final[dict[Quality, int]] = {"lost": 0, "poor": 1, "good": 2, "excellent": 3}
 
 
@@ -17,6 +19,7 @@ class _Sample:
     at: float
     loss: float
     round_trip_s: float
+    layers_missed: float
 
 
 class QualityMeter:
@@ -28,10 +31,11 @@ class QualityMeter:
         self._since = now  # since when the measured quality is at least what would be told next
         self._is_up = False
 
-    def report(self, loss: float, round_trip_s: float | None, now: float) -> None:
-        """A link report of a transport on which media flows."""
+    def report(self, loss: float, round_trip_s: float | None, now: float, layers_missed: float = 0.0) -> None:
+        """A link report of a transport on which media flows; `layers_missed` is the share of the wanted video layers
+        that the link does not carry."""
         self._is_up = True
-        self._samples.append(_Sample(now, loss, round_trip_s or 0.0))
+        self._samples.append(_Sample(now, loss, round_trip_s or 0.0, layers_missed))
 
     def disconnected(self) -> None:
         """The transport has lost its peer for the moment."""
@@ -61,6 +65,7 @@ class QualityMeter:
         window = [s for s in self._samples if now - s.at <= WINDOW_S] or [self._samples[-1]]
         loss = sum(s.loss for s in window) / len(window)
         round_trip = max(s.round_trip_s for s in window)
-        if loss < 0.02 and round_trip < 0.2:
+        missed = max(sum(s.layers_missed for s in window) / len(window), 0.0)
+        if loss < 0.02 and round_trip < 0.2 and missed < FEW_MISSED:
             return "excellent"
-        return "good" if loss < 0.06 and round_trip < 0.4 else "poor"
+        return "good" if loss < 0.06 and round_trip < 0.4 and missed < MANY_MISSED else "poor"

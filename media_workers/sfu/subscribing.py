@@ -1,4 +1,5 @@
-"""What a participant receives: everyone else's tracks, offered on the subscribe transport.
+"""What a participant receives: tracks of the room become sections of offers on the subscribe transport, answered
+sections become senders, SetReceive becomes what the engine is to send of each.
 
 Changes mark a session dirty; its next offer is made when the handlers are done, and only when no other is waiting for
 its answer.
@@ -9,16 +10,17 @@ from typing import Final
 import msgspec
 
 from conference.domain.errors import ProtocolError
-from conference.ports.forwarding import ExtensionIds, PauseSender, RemoveSender, SelectLayer, SetSender, TrackCodec
-from conference.protocol.control import Answer, ChangeSend, Offer
-from conference.protocol.messages import ReceiveTrack
-from conference.protocol.negotiation import AUDIO_LEVEL, MID, TRANSPORT_CC
+from conference.ports.forwarding import LayersWanted, RemoveSender, SenderChanged, SetSender, TrackCodec, WantTrack
+from conference.protocol.control import Answer, ChangeSend, Offer, ReceiveChanged
+from conference.protocol.messages import ReceivedTrack, ReceiveTrack
 from conference.protocol.negotiation_subscribe import OfferedTrack, SubscribeOffer, Subscription
 from media_workers.sfu.core import Core
-from media_workers.sfu.sessions import PublishedTrack, Room, Session
+from media_workers.sfu.engine_terms import engine_extensions
+from media_workers.sfu.sessions import Pause, PublishedTrack, Publisher, Room, Session
 from media_workers.sfu.transports import Transports
 
-THUMBNAIL_WIDTH: Final = 240  # device pixels up to which the lowest layer is enough
+# RFC 7742 and RFC 7874: whoever refuses a section with these has another reason than the codec.
+MANDATORY_CODECS: Final = frozenset({"opus", "VP8"})
 
 
 class Subscribing:
@@ -29,7 +31,7 @@ class Subscribing:
         self._transports = transports
 
     # --- tracks of the room ------------------------------------------------------------------------------------------
-    def track_added(self, publisher: Session, track: PublishedTrack) -> None:
+    def track_added(self, publisher: Publisher, track: PublishedTrack) -> None:
         for session in publisher.room.sessions.values():
             if session is not publisher:
                 self._want(session, track)
@@ -50,14 +52,17 @@ class Subscribing:
         self._core.dirty.pop(session.participant_id, None)
 
     def _want(self, session: Session, track: PublishedTrack) -> None:
+        if not session.can_decode(track.publication.codec.name):
+            self._tell(session, track.info.track_id, "unsupported")
+            return
         stream = str(track.info.participant_id)
         session.offers.add(OfferedTrack(track.info.track_id, track.info.kind, track.publication.codec, stream))
         self._mark(session)
 
     def _unwant(self, session: Session, track_id: str) -> None:
         session.offers.remove(track_id)
-        session.hidden.discard(track_id)
-        session.small.discard(track_id)
+        for known in (session.wishes, session.received, session.news):
+            known.pop(track_id, None)
         self._stop(session, track_id)
         self._mark(session)
 
@@ -114,9 +119,17 @@ class Subscribing:
         for subscription in result.accepted:
             self._forward(session, subscription)
         for track_id in result.refused:
-            self._core.counters.errors["track-refused"] = self._core.counters.errors.get("track-refused", 0) + 1
-            self._stop(session, track_id)
+            self._refused(session, track_id)
         self._mark(session)
+
+    def _refused(self, session: Session, track_id: str) -> None:
+        """The subscriber cannot decode it: it is told so, and nothing is sent."""
+        self._core.counters.refused_tracks += 1
+        self._stop(session, track_id)
+        found = session.room.find(track_id)
+        if found is not None:
+            session.undecodable |= {found[1].publication.codec.name} - MANDATORY_CODECS
+            self._tell(session, track_id, "unsupported")
 
     def _forward(self, session: Session, subscription: Subscription) -> None:
         found = session.room.find(subscription.track_id)
@@ -130,24 +143,23 @@ class Subscribing:
         session.senders[subscription.track_id] = sender_id
         self._core.by_sender[sender_id] = (session, subscription.track_id)
         self._core.command(self._command(session, sender_id, track, subscription, publisher.participant_id))
-        self._show(session, track, sender_id)
-        self._adjust(publisher, track)
+        self._tell(session, subscription.track_id, "none")
+        wish = session.wishes.get(subscription.track_id)
+        if wish is not None:
+            self._want_as(sender_id, wish)
 
     @staticmethod
     def _command(
         session: Session, sender_id: str, track: PublishedTrack, subscription: Subscription, cname: str
     ) -> SetSender:
         codec = subscription.codec
-        ids = dict(subscription.extensions)
         return SetSender(
             sender_id=sender_id,
             transport_id=session.subscribe.transport_id,
             track_id=track.key,
             mid=subscription.mid,
             codec=TrackCodec(codec.name, codec.payload_type, codec.clock_rate, codec.rtx_payload_type),
-            extensions=ExtensionIds(
-                mid=ids.get(MID), audio_level=ids.get(AUDIO_LEVEL), transport_cc=ids.get(TRANSPORT_CC)
-            ),
+            extensions=engine_extensions(subscription.extensions),
             ssrc=subscription.ssrc,
             rtx_ssrc=subscription.rtx_ssrc,
             cname=cname,
@@ -162,36 +174,58 @@ class Subscribing:
 
     # --- what is shown -----------------------------------------------------------------------------------------------
     def select(self, session: Session, tracks: list[ReceiveTrack]) -> None:
-        """SetReceive: hidden video is paused, a thumbnail gets the lowest layer. Unknown tracks are ignored."""
+        """SetReceive. Unknown tracks are ignored."""
         for wish in tracks:
             found = session.room.find(wish.track_id)
             if found is None or found[0] is session or found[1].info.kind != "video":
                 continue
-            track = found[1]
-            is_small = 0 < wish.width <= THUMBNAIL_WIDTH and not wish.pinned
-            (session.hidden.discard if wish.visible else session.hidden.add)(wish.track_id)
-            (session.small.add if is_small else session.small.discard)(wish.track_id)
+            session.wishes[wish.track_id] = wish
             sender_id = session.senders.get(wish.track_id)
             if sender_id is not None:
-                self._show(session, track, sender_id)
-                self._adjust(found[0], track)
+                self._want_as(sender_id, wish)
 
-    def _show(self, session: Session, track: PublishedTrack, sender_id: str) -> None:
-        is_small = track.info.track_id in session.small
-        lowest = track.publication.rids[0] if is_small and track.publication.rids else None
-        is_hidden = track.info.track_id in session.hidden
-        self._core.command(SelectLayer(sender_id, lowest), PauseSender(sender_id, is_hidden))
+    def _want_as(self, sender_id: str, wish: ReceiveTrack) -> None:
+        self._core.command(WantTrack(sender_id, wish.width, wish.height, wish.visible, wish.pinned))
 
-    def _adjust(self, publisher: Session, track: PublishedTrack) -> None:
-        """Asks the publisher for the layers that somebody receives (Dynacast), where that has changed."""
-        rids, track_id = track.publication.rids, track.info.track_id
-        receivers = [s for s in publisher.room.sessions.values() if track_id in s.senders]
-        if len(rids) < 2 or not receivers:
+    def layers_wanted(self, event: LayersWanted) -> None:
+        """Dynacast: asks the publisher for the layers that somebody is to receive."""
+        found = self._core.by_key.get(event.track_id)
+        if found is None or not isinstance(found[0], Session):
             return
-        seen = [s for s in receivers if track_id not in s.hidden]
-        has_large = any(track_id not in s.small for s in seen)
-        layers = {rid: bool(seen) if place == 0 else has_large for place, rid in enumerate(rids)}
-        if layers != (track.layers or dict.fromkeys(rids, True)):
+        publisher, track = found[0], found[1]
+        layers = dict(event.layers)
+        if layers != (track.layers or dict.fromkeys(track.publication.rids, True)):
             track.layers = layers
-            change = ChangeSend(participant_id=publisher.participant_id, track_id=track_id, layers=layers)
+            change = ChangeSend(participant_id=publisher.participant_id, track_id=track.info.track_id, layers=layers)
             self._core.later(lambda: publisher.tell(change))
+
+    # --- what comes --------------------------------------------------------------------------------------------------
+    def sender_changed(self, event: SenderChanged) -> None:
+        """What the engine forwards to a subscriber now."""
+        found = self._core.by_sender.get(event.sender_id)
+        if found is not None:
+            self._tell(*found, event.paused)
+
+    def _tell(self, session: Session, track_id: str, paused: Pause) -> None:
+        """With the next ReceiveChanged, where it is news."""
+        if session.received.get(track_id, "none") == paused:
+            session.news.pop(track_id, None)
+            return
+        if not session.news:
+            self._core.later(lambda: self._tell_all(session))
+        session.news[track_id] = paused
+
+    @staticmethod
+    def _tell_all(session: Session) -> None:
+        if session.news:
+            tracks = [ReceivedTrack(track_id=track_id, paused=paused) for track_id, paused in session.news.items()]
+            session.received |= session.news
+            session.news.clear()
+            session.tell(ReceiveChanged(participant_id=session.participant_id, tracks=tracks))
+
+    def repeat_received(self, session: Session) -> None:
+        """After an attach: what does not come, since the message about it may have been lost."""
+        held = {track_id: paused for track_id, paused in session.received.items() if paused != "none"}
+        session.received.clear()
+        for track_id, paused in held.items():
+            self._tell(session, track_id, paused)

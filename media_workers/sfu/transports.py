@@ -13,7 +13,15 @@ import msgspec
 
 from conference.domain.errors import ProtocolError
 from conference.ports.dtls import DtlsCallbacks, DtlsState
-from conference.ports.forwarding import AddTransport, RemoveTransport, RestartIce, SendDtls, SetKeys, SrtpProfile
+from conference.ports.forwarding import (
+    AddTransport,
+    RemoveTransport,
+    RestartIce,
+    SendDtls,
+    SetKeys,
+    SetLastN,
+    SrtpProfile,
+)
 from conference.protocol.control import DataReceived, TransportChanged
 from conference.protocol.negotiation import RemoteTransport
 from conference.protocol.negotiation_publish import MAX_DATA_MESSAGE
@@ -57,10 +65,13 @@ class Transports:
         self._on_end = on_end
         self._handshakes = HandshakeQueue(core.now())
 
-    def create(self, direction: Direction) -> MediaTransport:
+    def create(self, direction: Direction, worker: int) -> MediaTransport:
         token = self._core.chance.token
-        transport = MediaTransport(token(24), direction, token(12), token(24))
-        self._core.command(AddTransport(transport.transport_id, transport.ice_ufrag, transport.ice_pwd))
+        transport = MediaTransport(token(24), direction, token(12), token(24), worker)
+        self._core.command(AddTransport(transport.transport_id, transport.ice_ufrag, transport.ice_pwd, worker))
+        last_n = self._core.identity.options.last_n
+        if direction == "subscribe" and last_n is not None:
+            self._core.command(SetLastN(transport.transport_id, last_n))
         return transport
 
     def connect(

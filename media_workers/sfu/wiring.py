@@ -1,11 +1,13 @@
 """Builds the SFU worker from the settings."""
 
+import importlib
+import logging
 import os
 import secrets
 import socket
 import string
 import time
-from typing import Final
+from typing import Final, cast
 
 from conference import telemetry
 from conference.adapters.http_json import HttpJson
@@ -16,11 +18,15 @@ from conference.adapters.public_keys import RemotePublicKeys
 from conference.adapters.redis.client import RedisClient, connect
 from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.adapters.system import SystemClock
+from conference.ports.forwarding import ForwardingEngine
 from conference.settings import Settings, settings
-from media_workers.sfu.core import Chance
+from media_workers.sfu import engines
+from media_workers.sfu.core import Chance, Options
 from media_workers.sfu.worker import Worker, WorkerConfig, WorkerPorts
 
+_logger: Final = logging.getLogger(__name__)
 _LETTERS: Final = string.ascii_letters + string.digits
+_NATIVE_ADAPTER: Final = "conference.adapters.media.native"
 _EXIT_CODE: Final = 137  # as if killed
 _ANY: Final = "0.0.0.0"  # noqa: S104  # compared, not bound
 _DOCUMENTATION_ADDRESS: Final = ("192.0.2.1", 9)  # RFC 5737: nothing is ever sent to it
@@ -59,11 +65,37 @@ def _control_url(settings: Settings, port: int) -> str:
     return settings.sfu_control_url or f"ws://{settings.sfu_host}:{port}/control"
 
 
+def has_native() -> bool:
+    """Whether the native engine's wheel and its adapter can be imported."""
+    try:
+        for name in (engines.NATIVE_WHEEL, _NATIVE_ADAPTER):
+            importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
+def make_engine(choice: engines.EngineChoice, host: str, port: int) -> ForwardingEngine:
+    """The engine. The native one is imported here only, so that a missing wheel is no error elsewhere."""
+    if choice.name == "reference":
+        return ReferenceEngine(host, port, time.monotonic)
+    adapter = importlib.import_module(_NATIVE_ADAPTER)
+    engine = adapter.NativeEngine(host, port, workers=choice.workers, seed=secrets.randbits(63))
+    return cast(ForwardingEngine, engine)
+
+
 def build(chosen: Settings | None = None) -> tuple[Worker, RedisClient]:
     """The worker of these settings (default: the process's), and the client to close after it. Call inside the event
-    loop. Raises pydantic.ValidationError."""
+    loop. Raises pydantic.ValidationError, or engines.EngineMissing."""
     chosen = chosen or settings()
     telemetry.configure("parley-sfu", chosen)
+    choice = engines.choose(
+        chosen.sfu_engine, chosen.sfu_workers, is_installed=has_native(), cores=engines.usable_cores()
+    )
+    _logger.info(
+        "the media engine is chosen",
+        extra={"engine": choice.name, "workers": choice.workers, "reason": choice.reason},
+    )
     jwks_url = chosen.jwks_url or chosen.public_url.rstrip("/") + "/.well-known/jwks.json"
     fetch = HttpJson(ca_file=chosen.ca_file, allow_http=chosen.environment != "production")
     redis = RedisClient(connect(chosen.redis_url, cluster=chosen.redis_cluster))
@@ -78,9 +110,14 @@ def build(chosen: Settings | None = None) -> tuple[Worker, RedisClient]:
         candidates=lambda port: tuple((address, port) for address in addresses),
         control_url=lambda port: _control_url(chosen, port),
         abort=(lambda: os._exit(_EXIT_CODE)) if has_hooks else None,
+        options=Options(
+            last_n=chosen.sfu_last_n or None,
+            video_codecs=tuple(chosen.sfu_video_codecs.split(",")),
+            has_red=chosen.sfu_audio_red,
+        ),
     )
     ports = WorkerPorts(
-        engine=ReferenceEngine(chosen.sfu_media_host, chosen.sfu_media_port, time.monotonic),
+        engine=make_engine(choice, chosen.sfu_media_host, chosen.sfu_media_port),
         dtls=AiortcEndpoints(),
         tokens=JwtTokens(issuer=chosen.public_url, keys=RemotePublicKeys(jwks_url, fetch)),
         nodes=RedisMediaNodes(redis),

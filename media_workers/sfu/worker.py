@@ -1,4 +1,4 @@
-"""The SFU worker: control links, health and metrics on one HTTP port, media on one UDP port, and its life cycle.
+"""The SFU worker: control links, health and metrics on one HTTP port, media on a UDP port for each packet worker.
 
 `start` binds both and announces the node; `drain` tells signaling and takes no new sessions; `stop` ends what is left.
 A lost directory (Redis) changes nothing for live media: the node announces itself again when it is back.
@@ -20,7 +20,7 @@ from conference.ports.dtls import DtlsEndpoints
 from conference.ports.forwarding import ForwardingEngine
 from conference.ports.presence import MediaNode, MediaNodes
 from conference.ports.tokens import Tokens
-from media_workers.sfu.core import Chance, Core, Identity
+from media_workers.sfu.core import DEFAULT_OPTIONS, Chance, Core, Identity, Options
 from media_workers.sfu.links import ControlServer
 from media_workers.sfu.metrics import CONTENT_TYPE, Metrics
 from media_workers.sfu.node import Node
@@ -44,6 +44,7 @@ class WorkerConfig:
     control_url: Callable[[int], str]
     abort: Callable[[], None] | None = None  # ends the process at once; None: debug hooks are off
     drain_s: float = DRAIN_S
+    options: Options = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,14 @@ class Worker:
             await self._ports.engine.stop()
             raise
 
+    @property
+    def media_ports(self) -> tuple[int, ...]:
+        """Of the packet workers."""
+        return self._ports.engine.ports
+
     async def _serve(self) -> None:
         config, ports = self._config, self._ports
-        identity = Identity(config.node_id, config.region, config.candidates(self.media_port), config.capacity)
+        identity = Identity(config.node_id, config.region, config.candidates, config.capacity, config.options)
         self._core = Core(identity, ports.engine, ports.dtls, ports.monotonic, ports.chance)
         self._node = Node(self._core, self._simulate if config.abort is not None else None)
         self._metrics = Metrics(self._core)

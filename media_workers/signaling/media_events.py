@@ -100,6 +100,11 @@ class MediaEvents:
             payload = m.SetSend(track_id=change.track_id, layers=change.layers)
             member.connection.tell(payload)
 
+    def _receive(self, change: c.ReceiveChanged) -> None:
+        member = self._rooms.participant(change.participant_id)
+        if member is not None and member.connection is not None:
+            member.connection.tell(m.ReceiveChanged(tracks=change.tracks))
+
     def _first_packet(self, first: c.FirstPacket) -> None:
         member = self._rooms.participant(first.participant_id)
         if member is not None:
@@ -130,6 +135,7 @@ _HANDLERS: Final[dict[type[m.Payload], Callable[[MediaEvents, Any], None]]] = {
     c.SpeakersChanged: MediaEvents._speakers,
     c.ConnectionQuality: MediaEvents._quality,
     c.ChangeSend: MediaEvents._change_send,
+    c.ReceiveChanged: MediaEvents._receive,
     c.FirstPacket: MediaEvents._first_packet,
     c.DataReceived: MediaEvents._data,
     c.TransportChanged: MediaEvents._transport,

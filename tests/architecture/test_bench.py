@@ -24,6 +24,13 @@ PROMISED = {
     "functions.import_ratio",
     "api.joins_per_s.sqlite",
     "api.joins_per_s.postgresql",
+    "dataplane.video.us_per_packet",
+    "dataplane.video.ratio_to_sendto",
+    "dataplane.video.ratio_to_janus",
+    "dataplane.audio.us_per_packet",
+    "dataplane.audio.ratio_to_sendto",
+    "dataplane.audio.ratio_to_janus",
+    "dataplane.delay_p99_ms",
 }
 
 

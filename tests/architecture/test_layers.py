@@ -26,6 +26,7 @@ SDK_HOMES = {
     "fastapi": ("functions/",),
     "httpx": ("conference/adapters/http_json.py",),
     "jwt": ("conference/adapters/jws.py",),
+    "parley_dataplane": ("conference/adapters/media/native.py",),
     "pylibsrtp": ("conference/adapters/media",),
     "redis": ("conference/adapters/redis",),
     "sqlalchemy": ("conference/adapters/sql",),

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import rust_source
+
 pytestmark = pytest.mark.architecture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,16 +44,30 @@ def _code() -> Iterator[Path]:
     return (path for path in _tracked() if path.suffix in CODE)
 
 
-def _functions(path: Path) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
-            yield f"{_name(path)}:{node.lineno} {node.name}", node.end_lineno - node.lineno + 1
+def _is_test(path: Path) -> bool:
+    """Whether the file is of tests: those of the whole system, of a crate, or of a Rust module."""
+    parts = path.relative_to(ROOT).parts
+    return parts[0] == "tests" or (parts[0] == "dataplane" and ("tests" in parts or path.name == "tests.rs"))
+
+
+def _functions(path: Path, text: str | None = None) -> Iterator[tuple[str, int]]:
+    """Where each function is, and its lines; of a file in another language, none."""
+    if path.suffix not in {".py", ".rs"}:
+        return
+    text = path.read_text() if text is None else text
+    if path.suffix == ".rs":
+        for function in rust_source.functions(text):
+            yield f"{_name(path)}:{function.line} {function.name}", function.lines
+    else:
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+                yield f"{_name(path)}:{node.lineno} {node.name}", node.end_lineno - node.lineno + 1
 
 
 def test_files_stay_under_the_cap() -> None:
     long = []
     for path in _code():
-        cap = TEST_FILE_CAP if path.relative_to(ROOT).parts[0] == "tests" else FILE_CAP
+        cap = TEST_FILE_CAP if _is_test(path) else FILE_CAP
         lines = path.read_text().count("\n")
         if lines > cap and _name(path) not in FILE_EXCEPTIONS:
             long.append(f"{_name(path)}: {lines} lines")
@@ -65,21 +81,18 @@ def test_every_exception_is_needed() -> None:
 
 def test_functions_stay_under_the_cap() -> None:
     long = [
-        f"{where}: {lines} lines"
-        for path in _tracked()
-        if path.suffix == ".py"
-        for where, lines in _functions(path)
-        if lines > FUNCTION_CAP
+        f"{where}: {lines} lines" for path in _tracked() for where, lines in _functions(path) if lines > FUNCTION_CAP
     ]
     assert not long
 
 
-def test_the_median_function_is_small() -> None:
+@pytest.mark.parametrize("suffix", [".py", ".rs"])
+def test_the_median_function_is_small(suffix: str) -> None:
     sizes = [
         lines
         for path in _tracked()
-        if path.suffix == ".py" and path.relative_to(ROOT).parts[0] != "tests"
-        for _, lines in _functions(path)
+        if path.suffix == suffix and not _is_test(path)
+        for _, lines in _functions(path, rust_source.shipped(path.read_text()) if suffix == ".rs" else None)
     ]
     assert statistics.median(sizes) <= FUNCTION_MEDIAN_CAP
 

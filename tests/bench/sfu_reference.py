@@ -9,10 +9,9 @@ import statistics
 import time
 from typing import Final
 
-from conference.adapters.media.reference import ReferenceEngine
 from conference.protocol.rtp import RtpPacket
 from tests.bench.results import Result
-from tests.support.engine import DELTA, KEY_FRAME, Bench, EnginePeer, bench, media
+from tests.support.engine import DELTA, KEY_FRAME, Bench, EnginePeer, ReferenceFactory, bench, media
 from tests.support.waiting import eventually
 
 NAMES: Final = ("sfu.reference.us_per_packet",)
@@ -57,7 +56,7 @@ async def _round(made: Bench, publisher: Publisher) -> float:
 
 
 async def _measure() -> float:
-    async with bench(lambda clock: ReferenceEngine("127.0.0.1", 0, clock)) as made:
+    async with bench(ReferenceFactory()) as made:
         publisher = Publisher(peer := await made.peer("publisher"))
         made.publish(peer, "camera")
         subscribers = [await made.peer(f"subscriber{number}") for number in range(SUBSCRIBERS)]

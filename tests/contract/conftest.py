@@ -1,4 +1,5 @@
 """The stores under their contract: `stores` in memory, on SQLite and on PostgreSQL; `sql_url` on the two databases.
+`engine` is each forwarding engine in turn.
 
 The schema is made once a session, by the program that makes it in production, and copied for every test.
 """
@@ -16,6 +17,7 @@ from conference.adapters.memory import memory_stores
 from conference.adapters.memory.clock import ManualClock, SequenceIds
 from conference.adapters.sql import open_database, sql_stores
 from conference.ports.stores import Stores
+from tests.support.engine import ENGINES, Bench, bench
 from tests.support.postgres import PostgresServer, postgres_server, postgres_url
 
 __all__ = ["postgres_server", "postgres_url"]
@@ -89,3 +91,9 @@ async def stores(adapter_url: str, ids: SequenceIds) -> AsyncIterator[Stores]:
     database = open_database(adapter_url)
     yield sql_stores(database, ids)
     await database.close()
+
+
+@pytest.fixture(params=ENGINES, ids=lambda make: make.name)
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    async with bench(request.param()) as made:
+        yield made

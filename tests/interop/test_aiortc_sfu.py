@@ -62,7 +62,7 @@ async def test_telemetry_comes_over_the_data_channel() -> None:
 async def test_a_muted_microphone_is_not_forwarded_until_it_is_unmuted() -> None:
     async with running_sfu() as sfu, sfu.link() as link, peer(link, "ann", shade=60) as ann, peer(link, "bob") as bob:
         await bob.receives("ann-audio")
-        sender = next(s for _, s in sfu.engine._state.senders.values() if s.track_id == "room/ann-audio")
+        sender = next(s for _, s in sfu.engine.core.state.senders.values() if s.track_id == "room/ann-audio")
         await link.ask(control.MuteTracks(participant_id=ann.name, sources=["microphone"], muted=True))
         muted_at = sender.forwarded
         await bob.receives("ann-video", 15)
@@ -74,7 +74,7 @@ async def test_a_muted_microphone_is_not_forwarded_until_it_is_unmuted() -> None
 async def test_hidden_video_is_paused_and_resumes_with_a_picture() -> None:
     async with running_sfu() as sfu, sfu.link() as link, peer(link, "ann", shade=60), peer(link, "bob") as bob:
         await bob.receives("ann-video")
-        sender = next(s for _, s in sfu.engine._state.senders.values() if s.track_id == "room/ann-video")
+        sender = next(s for _, s in sfu.engine.core.state.senders.values() if s.track_id == "room/ann-video")
         await link.ask(_shown("bob", "ann-video", visible=False))
         paused_at = sender.forwarded
         await bob.receives("ann-audio", 40)
@@ -107,7 +107,7 @@ async def test_who_leaves_is_gone_and_the_section_serves_the_next() -> None:
 
 async def _sender_of(sfu: Sfu, key: str) -> Sender:
     def found() -> list[Sender]:
-        return [s for _, s in sfu.engine._state.senders.values() if s.track_id == key]
+        return [s for _, s in sfu.engine.core.state.senders.values() if s.track_id == key]
 
     await eventually(lambda: bool(found()))
     return found()[0]
@@ -120,7 +120,7 @@ async def test_lost_packets_are_repaired_in_both_directions() -> None:
         await bob.receives("ann-video", 60, within_s=30)
         stats = sfu.engine.stats()
         assert stats.retransmitted_packets > 0
-        stream = next(iter(sfu.engine._state.tracks["room/ann-video"].streams.values()))
+        stream = next(iter(sfu.engine.core.state.tracks["room/ann-video"].streams.values()))
         assert stream.highest - stream.base + 1 - stream.received <= 3, "the publisher's losses were repaired"
 
 

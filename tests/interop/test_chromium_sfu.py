@@ -181,7 +181,7 @@ async def test_simulcast_layers_are_received_and_switched() -> None:
         reply = await ann.publish()
         assert "a=simulcast:recv q;h;f" in reply.sdp
         await bob.decodes(15)
-        track = sfu.engine._state.tracks["room/ann-video"]
+        track = sfu.engine.core.state.tracks["room/ann-video"]
         await eventually(lambda: len(track.streams) >= 2, within_s=30)
         sender = next(iter(track.senders.values()))
         for rid in ("q", "h"):
@@ -231,11 +231,11 @@ async def test_a_browser_restarts_ice_and_the_call_goes_on() -> None:
         await ann.page.evaluate("capture(320, 180, false)")
         await ann.publish()
         await bob.decodes(10)
-        before = next(iter(sfu.engine._state.tracks["room/ann-video"].streams.values())).ssrc
+        before = next(iter(sfu.engine.core.state.tracks["room/ann-video"].streams.values())).ssrc
         await ann.page.evaluate("publish.restartIce()")
         await ann.publish(negotiation_id=2)
         await bob.decodes(20)
-        after = next(iter(sfu.engine._state.tracks["room/ann-video"].streams.values())).ssrc
+        after = next(iter(sfu.engine.core.state.tracks["room/ann-video"].streams.values())).ssrc
         assert before == after
         assert await ann.page.evaluate("publish.connectionState") == "connected"
 

@@ -38,15 +38,20 @@ async def sfu_process(**settings: str) -> AsyncIterator[asyncio.subprocess.Proce
         await process.communicate()
 
 
-async def ready_line(process: asyncio.subprocess.Process) -> dict[str, object]:
-    """The log line that tells the ports."""
+async def line_with(process: asyncio.subprocess.Process, member: str) -> dict[str, object]:
+    """The next log line that has a member."""
     assert process.stderr is not None
     async with asyncio.timeout(20):
         async for line in process.stderr:
             entry: dict[str, object] = json.loads(line)
-            if "mediaPort" in entry:
+            if member in entry:
                 return entry
     raise AssertionError("the SFU ended before it was ready")
+
+
+async def ready_line(process: asyncio.subprocess.Process) -> dict[str, object]:
+    """The log line that tells the ports."""
+    return await line_with(process, "mediaPort")
 
 
 async def test_a_node_announces_itself_and_leaves_on_sigterm(redis_server: RedisServer) -> None:
@@ -77,6 +82,16 @@ async def test_a_node_starts_without_the_directory(unused_tcp_port: int) -> None
         port = (await ready_line(process))["port"]
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/health") as response:
             assert response.status == 200
+
+
+async def test_the_engine_is_told_at_the_start() -> None:
+    settings = {"sfu_port": "0", "sfu_media_port": "0", "sfu_media_host": "127.0.0.1", "sfu_engine": "reference"}
+    async with sfu_process(**settings, sfu_workers="3") as process:
+        chosen = await line_with(process, "engine")
+        assert (chosen["engine"], chosen["workers"]) == ("reference", 1)
+        assert "asked for" in str(chosen["reason"])
+        ready = await ready_line(process)
+        assert ready["mediaPorts"] == [ready["mediaPort"]]
 
 
 async def test_a_taken_port_is_named_and_ends_the_process(unused_tcp_port: int) -> None:

@@ -8,6 +8,7 @@ import pytest
 from conference.domain.ids import ParticipantId
 from conference.domain.meetings import MeetingSettings, Role
 from conference.protocol import control as c
+from conference.protocol import messages as m
 from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401
 from tests.support.signaling import World
 from tests.support.waiting import eventually
@@ -129,6 +130,9 @@ async def test_what_the_node_says_of_speakers_quality_and_layers_is_passed_on(wo
     assert (await a.payload("QualityChanged"))["quality"] == "poor"
     await node.say(pid, c.ChangeSend(participant_id=pid, track_id="cam", layers={"h": False}))
     assert (await a.payload("SetSend"))["layers"] == {"h": False}
+    paused = m.ReceivedTrack(track_id="cam", paused="bandwidth")
+    await node.say(pid, c.ReceiveChanged(participant_id=pid, tracks=[paused]))
+    assert (await a.payload("ReceiveChanged"))["tracks"] == [{"trackId": "cam", "paused": "bandwidth"}]
 
 
 async def test_a_sessions_end_at_the_node_opens_another(world: World) -> None:

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from conference.domain.errors import ProtocolError
 from conference.protocol import sdp
-from conference.protocol.negotiation import AUDIO_LEVEL, MID, RID, TRANSPORT_CC, LocalTransport
+from conference.protocol.negotiation import (
+    AUDIO_LEVEL,
+    DEPENDENCY_DESCRIPTOR,
+    MID,
+    ORIENTATION,
+    RID,
+    TRANSPORT_CC,
+    LocalTransport,
+)
 from conference.protocol.negotiation_publish import make_answer, read_offer
 from conference.protocol.sdp import Section
 
@@ -149,3 +157,43 @@ def test_mutilated_offers_are_answered_or_refused(data: st.DataObject) -> None:
     answer = sdp.parse(make_answer(offer, LOCAL, mids, session_id=1, version=1))
     assert [s.mid for s in answer.sections] == [s.mid for s in offer.description.sections]
     assert not any("\n" in value or "\r" in value for s in answer.sections for _, value in s.attributes)
+
+
+def test_codecs_are_chosen_in_the_order_that_is_asked_for() -> None:
+    for preference, names in (
+        (("VP8", "AV1"), ["opus", "VP8"]),
+        (("AV1", "VP8"), ["opus", "AV1"]),
+        (("VP9", "red"), ["red", "VP9"]),
+        (("AV9",), ["opus"]),
+    ):
+        offer = read_offer(ALL_CODECS, preference)
+        assert [publication.codec.name for publication in offer.publications] == names
+
+
+def test_av1_is_answered_with_its_parameters_and_the_dependency_descriptor() -> None:
+    answer = sdp.parse(make_answer(read_offer(ALL_CODECS, ["AV1"]), LOCAL, ["1"], session_id=7, version=1))
+    video = section(answer, "1")
+    assert video.formats == ("45", "46")
+    assert "45 level-idx=5;profile=0;tier=0" in video.all("fmtp")
+    uris = {value.split(" ")[1] for value in video.all("extmap")}
+    assert {DEPENDENCY_DESCRIPTOR, ORIENTATION} <= uris
+    uris = {value.split(" ")[1] for value in section(answer_to(ALL_CODECS), "1").all("extmap")}
+    assert DEPENDENCY_DESCRIPTOR not in uris, "what VP8 needs is in its payload"
+
+
+def test_another_profile_of_av1_is_not_taken() -> None:
+    text = ALL_CODECS.replace("fmtp:45 level-idx=5;profile=0", "fmtp:45 level-idx=5;profile=1")
+    assert [p.codec.name for p in read_offer(text, ["AV1", "VP8"]).publications] == ["opus", "VP8"]
+
+
+def test_red_is_answered_with_the_opus_inside_it() -> None:
+    answer = sdp.parse(make_answer(read_offer(ALL_CODECS, ["VP8", "red"]), LOCAL, ["0"], session_id=7, version=1))
+    audio = section(answer, "0")
+    assert audio.formats == ("63", "111")
+    assert "111 minptime=10;useinbandfec=1" in audio.all("fmtp")
+
+
+@pytest.mark.parametrize("inside", ["111/9", "9/9", "", "x"])
+def test_red_around_something_else_is_not_taken(inside: str) -> None:
+    text = ALL_CODECS.replace("a=fmtp:63 111/111", f"a=fmtp:63 {inside}")
+    assert read_offer(text, ["VP8", "red"]).publications[0].codec.name == "opus"

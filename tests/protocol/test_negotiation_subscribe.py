@@ -9,7 +9,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from conference.domain.errors import ProtocolError
 from conference.protocol import sdp
-from conference.protocol.negotiation import Codec, LocalTransport
+from conference.protocol.negotiation import (
+    ABS_SEND_TIME,
+    DEPENDENCY_DESCRIPTOR,
+    MID,
+    ORIENTATION,
+    TRANSPORT_CC,
+    Codec,
+    LocalTransport,
+)
 from conference.protocol.negotiation_subscribe import (
     MAX_SUBSCRIBE_SECTIONS,
     OfferedTrack,
@@ -24,6 +32,8 @@ FINGERPRINT = ":".join(["AB"] * 32)
 LOCAL = LocalTransport("ufragufrag", "p" * 24, FINGERPRINT, (("127.0.0.1", 7882),))
 OPUS = Codec("opus", 111, 48_000, 2, (("minptime", "10"), ("useinbandfec", "1")))
 VP8 = Codec("VP8", 96, 90_000, rtx_payload_type=97)
+AV1 = Codec("AV1", 45, 90_000, fmtp=(("profile", "0"),), rtx_payload_type=46)
+RED = Codec("red", 63, 48_000, 2, OPUS.fmtp)
 H264 = Codec("H264", 102, 90_000, fmtp=(("packetization-mode", "1"), ("profile-level-id", "42e01f")))
 
 
@@ -81,7 +91,8 @@ def test_a_first_offer_carries_the_tracks_of_the_room() -> None:
         ("a", "s0", 1000, None),
         ("v", "s1", 1001, 1002),
     ]
-    assert len(dict(result.accepted[1].extensions)) == 2
+    assert set(dict(result.accepted[1].extensions)) == {MID, TRANSPORT_CC, ABS_SEND_TIME, ORIENTATION}
+    assert "96 goog-remb" in video.all("rtcp-fb"), "for who has no transport-wide feedback"
 
 
 def test_changes_wait_for_the_answer_and_go_together() -> None:
@@ -310,3 +321,63 @@ def test_any_text_as_an_answer_is_refused(text: str) -> None:
     assert machine.next_offer(LOCAL) is not None
     with pytest.raises(ProtocolError):
         machine.read_answer(1, text)
+
+
+def test_a_dependency_descriptor_goes_with_av1_only() -> None:
+    machine = offers()
+    machine.add(track("v"))
+    machine.add(track("a", codec=AV1))
+    offer = machine.next_offer(LOCAL)
+    assert offer is not None
+    result = machine.read_answer(1, answer_to(offer))
+    assert [DEPENDENCY_DESCRIPTOR in dict(s.extensions) for s in result.accepted] == [False, True]
+    assert [s.codec.payload_type for s in result.accepted] == [96, 45]
+
+
+def test_red_is_offered_with_the_opus_that_stands_inside_its_packets() -> None:
+    machine = offers()
+    machine.add(track("r", "audio", RED))
+    machine.add(track("o", "audio", OPUS))
+    offer = machine.next_offer(LOCAL)
+    assert offer is not None
+    red, opus = sdp.parse(offer.sdp).sections
+    assert (red.formats, opus.formats) == (("63", "111"), ("111",))
+    assert "63 111/111" in red.all("fmtp")
+    result = machine.read_answer(1, answer_to(offer))
+    assert [(s.codec.name, s.codec.payload_type) for s in result.accepted] == [("red", 63), ("opus", 111)]
+
+
+def test_red_is_refused_by_who_leaves_it_out_of_the_answer() -> None:
+    machine = offers()
+    machine.add(track("r", "audio", RED))
+    offer = machine.next_offer(LOCAL)
+    assert offer is not None
+    answer = answer_to(offer).replace("SAVPF 63 111", "SAVPF 111").replace("a=rtpmap:63 red/48000/2\r\n", "")
+    assert machine.read_answer(1, answer).refused == ("r",)
+
+
+def test_red_is_not_offered_where_its_opus_would_mean_something_else() -> None:
+    machine = offers()
+    machine.add(track("o", "audio", Codec("opus", 111, 48_000, 2, (("usedtx", "1"),))))
+    machine.add(track("r", "audio", RED))
+    offer = machine.next_offer(LOCAL)
+    assert offer is not None
+    assert offer.mids == {"s0": "o"}
+
+
+def test_ice_over_tcp_is_offered_below_udp_where_the_engine_has_it() -> None:
+    local = LocalTransport("ufragufrag", "p" * 24, FINGERPRINT, (("192.0.2.7", 7_883), ("127.0.0.1", 7_883)), True)
+    machine = offers()
+    machine.add(track("v"))
+    offer = machine.next_offer(local)
+    assert offer is not None
+    (section,) = sdp.parse(offer.sdp).sections
+    lines = [value.split(" ") for value in section.all("candidate")]
+    assert [line[2] for line in lines] == ["udp", "udp", "tcp", "tcp"]
+    assert [" ".join(line[4:]) for line in lines[2:]] == [
+        "192.0.2.7 7883 typ host tcptype passive",
+        "127.0.0.1 7883 typ host tcptype passive",
+    ]
+    priorities = [int(line[3]) for line in lines]
+    assert priorities == sorted(set(priorities), reverse=True)
+    assert len({line[0] for line in lines}) == 4, "foundations differ"

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from conference.ports.dtls import DtlsCallbacks, Fingerprint
-from conference.ports.forwarding import Command, EngineStats, Event
+from conference.ports.forwarding import Command, EngineSnapshot, EngineStats, Event, ForwardingEngine
 from conference.protocol import control, sdp
 from conference.protocol.messages import Payload, Role, TrackInfo
 from conference.protocol.sdp import Section
-from media_workers.sfu.core import Chance, Core, Identity
+from media_workers.sfu.core import Chance, Core, Identity, Options
 from media_workers.sfu.node import Node
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -21,12 +21,16 @@ FINGERPRINT = ":".join(["AB"] * 32)
 class QuietEngine:
     """Remembers commands; gives the events that a test pushes."""
 
-    def __init__(self) -> None:
+    name = "quiet"
+    has_tcp = False
+
+    def __init__(self, workers: int = 1) -> None:
+        self.ports = tuple(range(7, 7 + workers))
         self.commands: list[Command] = []
         self.events: list[Event] = []
 
     async def start(self) -> tuple[str, int]:
-        return "127.0.0.1", 9
+        return "127.0.0.1", self.ports[0]
 
     async def stop(self) -> None:
         self.commands.clear()
@@ -43,6 +47,9 @@ class QuietEngine:
 
     def stats(self) -> EngineStats:
         return EngineStats(0, 0, 0, 0, 0, 0, 0, 0, {})
+
+    def snapshot(self) -> EngineSnapshot:
+        return EngineSnapshot((), (), ())
 
     def of(self, kind: type[Command]) -> list[Any]:
         return [command for command in self.commands if isinstance(command, kind)]
@@ -91,16 +98,27 @@ class Inbox:
         return [m for m in self.messages if isinstance(m, kind) and all(getattr(m, k) == v for k, v in fields.items())]
 
 
-class QuietNode:
-    """A node and the world it sees."""
+class NodeBench:
+    """A node on an engine, and the link that steers it."""
 
-    def __init__(self, *, capacity: int = 100, hooks: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        engine: ForwardingEngine,
+        candidates: Callable[[int], tuple[tuple[str, int], ...]],
+        *,
+        name: str = "node",
+        capacity: int = 100,
+        hooks: Callable[[str], None] | None = None,
+        options: Options | None = None,
+        clock: Callable[[], float] | None = None,
+        first_number: int = 50_000,
+    ) -> None:
         self.now = 1_000.0
-        numbers, tokens = count(50_000), count()
-        self.engine, self.dtls, self.link = QuietEngine(), QuietEndpoints(), Inbox()
+        numbers, tokens = count(first_number), count()
+        self.dtls, self.link = QuietEndpoints(), Inbox()
         chance = Chance(lambda length: f"{next(tokens):0{length}d}", lambda: next(numbers))
-        identity = Identity("node", "region", (("192.0.2.1", 7),), capacity)
-        self.core = Core(identity, self.engine, self.dtls, lambda: self.now, chance)
+        identity = Identity(name, "region", candidates, capacity, options or Options())
+        self.core = Core(identity, engine, self.dtls, clock or (lambda: self.now), chance)
         self.node = Node(self.core, hooks)
 
     def ask(self, payload: Payload, link: Inbox | None = None) -> Payload:
@@ -109,9 +127,11 @@ class QuietNode:
         finally:
             self.node.settle()
 
-    def open(self, name: str, role: Role = "attendee") -> dict[str, str]:
+    def open(self, name: str, role: Role = "attendee", room: str = "r", **fields: Any) -> dict[str, str]:
         """Opens a session; transport ids by direction."""
-        opened = self.ask(control.OpenSession(room_id="r", participant_id=name, user_id=f"u-{name}", role=role))
+        opened = self.ask(
+            control.OpenSession(room_id=room, participant_id=name, user_id=f"u-{name}", role=role, **fields)
+        )
         assert isinstance(opened, control.SessionOpened)
         return {endpoint.direction: endpoint.transport_id for endpoint in opened.endpoints}
 
@@ -137,6 +157,23 @@ class QuietNode:
                 negotiation_id=offer.negotiation_id,
                 sdp=browser_answer(offer.sdp),
             )
+        )
+
+
+class QuietNode(NodeBench):
+    """A node and the world it sees, without sockets."""
+
+    def __init__(
+        self,
+        *,
+        capacity: int = 100,
+        hooks: Callable[[str], None] | None = None,
+        workers: int = 1,
+        options: Options | None = None,
+    ) -> None:
+        self.engine = QuietEngine(workers)
+        super().__init__(
+            self.engine, lambda port: (("192.0.2.1", port),), capacity=capacity, hooks=hooks, options=options
         )
 
     def raise_event(self, *events: Event) -> None:

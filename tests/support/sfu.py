@@ -168,7 +168,7 @@ def error_code(reply: Payload) -> str:
 def lose_media(sfu: Sfu, *, every: int) -> None:
     """From now on every n-th video packet is lost on its way in, and every n-th datagram on its way out."""
     engine, counts = sfu.engine, {"in": 0, "out": 0}
-    receive, send = engine._mover.receive, engine._state.send
+    receive, send = engine.core.mover.receive, engine.core.state.send
 
     def lossy_receive(transport: Any, data: bytes, now: float) -> None:
         counts["in"] += 1
@@ -180,8 +180,8 @@ def lose_media(sfu: Sfu, *, every: int) -> None:
         if counts["out"] % every or not 128 <= data[0] < 192:
             send(data, address)
 
-    engine._mover.receive = lossy_receive  # type: ignore[method-assign]
-    engine._state.send = lossy_send
+    engine.core.mover.receive = lossy_receive  # type: ignore[method-assign]
+    engine.core.state.send = lossy_send
 
 
 class Colour(MediaStreamTrack):

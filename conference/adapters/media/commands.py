@@ -1,7 +1,6 @@
 """Commands of the reference engine: a table from command type to what it does to the state."""
 
 from collections.abc import Callable
-from secrets import randbits
 from typing import Any
 
 from conference.adapters.media.sending import Sender
@@ -10,12 +9,14 @@ from conference.adapters.media.state import EngineState
 from conference.adapters.media.tracks import Track
 from conference.adapters.media.transport import TokenBucket, Transport
 from conference.ports.forwarding import (
+    AddPlainTransport,
     AddTransport,
     CapBandwidth,
     Command,
     DropPairs,
     MuteTrack,
     PauseSender,
+    RankTrack,
     RemoveSender,
     RemoveTrack,
     RemoveTransport,
@@ -23,13 +24,11 @@ from conference.ports.forwarding import (
     SelectLayer,
     SendDtls,
     SetKeys,
+    SetLastN,
     SetSender,
     SetTrack,
+    WantTrack,
 )
-
-
-def _random32() -> int:
-    return randbits(32)
 
 
 class Commands:
@@ -39,6 +38,7 @@ class Commands:
         self._state = state
         self._table: dict[type, Callable[[Any, float], None]] = {
             AddTransport: self._add_transport,
+            AddPlainTransport: self._add_plain_transport,
             RestartIce: self._restart_ice,
             RemoveTransport: self._remove_transport,
             SendDtls: self._send_dtls,
@@ -50,6 +50,9 @@ class Commands:
             RemoveSender: self._remove_sender,
             PauseSender: self._pause_sender,
             SelectLayer: self._select_layer,
+            WantTrack: self._want_track,
+            RankTrack: self._rank_track,
+            SetLastN: self._set_last_n,
             CapBandwidth: self._cap_bandwidth,
             DropPairs: self._drop_pairs,
         }
@@ -59,13 +62,19 @@ class Commands:
 
     def _add_transport(self, command: AddTransport, now: float) -> None:
         self._state.remove_transport(command.transport_id)
-        transport = Transport(command)
+        transport = Transport(command, now)
         self._state.transports[command.transport_id] = transport
         self._state.by_ufrag[command.ice_ufrag] = transport
 
+    def _add_plain_transport(self, command: AddPlainTransport, now: float) -> None:
+        self._state.remove_transport(command.transport_id)
+        transport = Transport(command, now)
+        self._state.transports[command.transport_id] = transport
+        self._state.take_address(transport, command.address, now)
+
     def _restart_ice(self, command: RestartIce, now: float) -> None:
         transport = self._state.transports.get(command.transport_id)
-        if transport is not None:
+        if transport is not None and transport.ice is not None:
             before = transport.ice.ufrags
             transport.ice.restart(command.ice_ufrag, command.ice_pwd)
             for ufrag in before:
@@ -125,7 +134,7 @@ class Commands:
         if known is not None and known[1].ssrc == command.ssrc:
             return
         state.remove_sender(command.sender_id)
-        sender = Sender(command, transport.next_wide_number, _random32)
+        sender = Sender(command, transport.next_wide_number, state.random32)
         transport.senders[sender.ssrc] = sender
         track.senders[sender.sender_id] = sender
         state.senders[sender.sender_id] = (transport, sender)
@@ -136,15 +145,33 @@ class Commands:
         self._state.remove_sender(command.sender_id)
 
     def _pause_sender(self, command: PauseSender, now: float) -> None:
-        found = self._sender_and_track(command.sender_id)
+        found = self._state.senders.get(command.sender_id)
         if found is not None:
-            found[1].pause(found[0], command.paused, now)
+            found[1].is_stopped = command.paused
 
     def _select_layer(self, command: SelectLayer, now: float) -> None:
         found = self._sender_and_track(command.sender_id)
         if found is not None:
-            found[0].rid = command.rid
+            sender, track = found
+            sender.rid, sender.is_strict = command.rid, command.strict
+            sender.limit_temporal(command.temporal)
+            track.aim(sender, now)
+
+    def _want_track(self, command: WantTrack, now: float) -> None:
+        found = self._sender_and_track(command.sender_id)
+        if found is not None and found[0].is_video:
+            found[0].want = command
             found[1].aim(found[0], now)
+
+    def _rank_track(self, command: RankTrack, now: float) -> None:
+        track = self._state.tracks.get(command.track_id)
+        if track is not None:
+            track.rank = command.rank
+
+    def _set_last_n(self, command: SetLastN, now: float) -> None:
+        transport = self._state.transports.get(command.transport_id)
+        if transport is not None:
+            transport.last_n = command.count
 
     def _sender_and_track(self, sender_id: str) -> tuple[Sender, Track] | None:
         found = self._state.senders.get(sender_id)
@@ -158,6 +185,6 @@ class Commands:
 
     def _drop_pairs(self, command: DropPairs, now: float) -> None:
         transport = self._state.transports.get(command.transport_id)
-        if transport is not None:
+        if transport is not None and transport.ice is not None:
             transport.ice.forget()
             self._state.forget_addresses(transport)

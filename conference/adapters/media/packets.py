@@ -5,6 +5,8 @@ The path of a packet is flat on purpose: open, parse, find the stream, then per 
 
 from typing import Final
 
+from conference.adapters.media.choosing import Choosing
+from conference.adapters.media.headers import Passed
 from conference.adapters.media.receiving import Stream
 from conference.adapters.media.sending import Sender
 from conference.adapters.media.srtp import MAX_SEAL_BYTES
@@ -14,7 +16,7 @@ from conference.adapters.media.transport import Repair, Transport
 from conference.domain.errors import ProtocolError
 from conference.ports.forwarding import AudioLevels, FirstForwarded, LinkReport
 from conference.protocol import rtcp, rtp
-from conference.protocol.payload import begins_key_frame
+from conference.protocol.payload import begins_key_frame, vp8_frame_size
 from conference.protocol.rtp import RtpPacket
 
 FEEDBACK_S: Final = 0.06
@@ -29,8 +31,9 @@ REPORTED_S: Final = 6.0  # what a peer reported longer ago says nothing about it
 class PacketMover:
     """Moves packets between the transports of one engine."""
 
-    def __init__(self, state: EngineState) -> None:
+    def __init__(self, state: EngineState, choosing: Choosing) -> None:
         self._state = state
+        self._choosing = choosing
         self._due = {"feedback": 0.0, "levels": 0.0, "report": 0.0, "aim": 0.0}
 
     # --- in ----------------------------------------------------------------------------------------------------------
@@ -51,6 +54,7 @@ class PacketMover:
             self._state.dropped["srtp-refused"] += 1
             return
         transport.note_ssrc(ssrc)
+        self._heard(transport, now)
         self._state.received_packets += 1
         self._state.received_bytes += len(data)
         try:
@@ -67,6 +71,12 @@ class PacketMover:
             self._state.dropped["unknown-stream"] += 1
             return
         self._route(transport, packet, found[0], found[1], now)
+
+    def _heard(self, transport: Transport, now: float) -> None:
+        """An authentic packet came: the peer of a plain transport is there."""
+        if transport.plain is not None:
+            transport.plain.heard_at = now
+            self._state.change(transport, "connected")
 
     def _route(self, transport: Transport, packet: RtpPacket, track: Track, entry: Stream | Repair, now: float) -> None:
         if isinstance(entry, Repair):
@@ -86,16 +96,17 @@ class PacketMover:
             self._state.dropped["duplicate"] += 1
             return
         transport.media_at = now
+        stream.rates.add(len(packet.payload))
         if stream.received == 1:
             track.aim_all(now)  # a layer that begins
-        level = transport.audio_level(packet)
-        if level is not None and level & 0x7F < track.level:
-            track.level = level & 0x7F
+        passed = transport.passed(packet)
+        if passed.level is not None and passed.level & 0x7F < track.level:
+            track.level = passed.level & 0x7F
         if track.senders and not track.is_muted:
-            self._forward(track, stream, packet, number, level, now)
+            self._forward(track, stream, packet, number, passed, now)
 
     def _forward(
-        self, track: Track, stream: Stream, packet: RtpPacket, number: int, level: int | None, now: float
+        self, track: Track, stream: Stream, packet: RtpPacket, number: int, passed: Passed, now: float
     ) -> None:
         is_key: bool | None = None if track.is_video else False
         for sender in list(track.senders.values()):
@@ -106,11 +117,13 @@ class PacketMover:
             if not sender.accepts(stream, bool(is_key)):
                 continue
             sender.is_ask_deferred = sender.is_ask_deferred and not is_key
-            data = sender.rewrite(packet, number, stream, now, level)
+            data = sender.rewrite(packet, number, stream, now, passed)
             if data is not None:
                 self._send_media(sender, data, now)
+            self._choosing.tell_sender(sender)
         if is_key:
             stream.key_frames.fulfilled()
+            stream.size = (track.codec.name == "VP8" and vp8_frame_size(packet.payload)) or stream.size
 
     def _send_media(self, sender: Sender, data: bytes, now: float) -> None:
         transport = self._state.senders[sender.sender_id][0]
@@ -118,6 +131,7 @@ class PacketMover:
             self._state.forwarded_packets += 1
             self._state.forwarded_bytes += len(data)
             transport.repairs.earn(len(data))
+            transport.rates.add(len(data))
             transport.media_at = now
             if not sender.is_first_told:
                 sender.is_first_told = True
@@ -160,6 +174,7 @@ class PacketMover:
             self._state.dropped["srtcp-refused"] += 1
             return
         transport.note_ssrc(ssrc)
+        self._heard(transport, now)
         try:
             packets = rtcp.parse(plain)
         except ProtocolError:
@@ -197,6 +212,8 @@ class PacketMover:
                 return
             if self._seal_and_send(transport, data, now):
                 self._state.retransmitted_packets += 1
+                transport.retransmitted += 1
+                transport.rates.add(len(data))
 
     def _key_frame_asked(self, transport: Transport, ssrc: int, now: float) -> None:
         sender = transport.senders.get(ssrc)
@@ -209,6 +226,9 @@ class PacketMover:
         for transport in self._state.transports.values():
             for stream in transport.streams():
                 if stream.key_frames.take(now):
+                    track = transport.track_of(stream.ssrc)
+                    if track is not None:
+                        track.key_frame_requests += 1
                     self._send_rtcp(transport, rtcp.picture_loss(self._state.ssrc, stream.ssrc))
 
     # --- what is periodic --------------------------------------------------------------------------------------------
@@ -229,6 +249,7 @@ class PacketMover:
                 self._report(transport, now)
         if "aim" in due:
             self._aim(now)
+            self._choosing.tell_layers(now)
         self.request_key_frames(now)
         if "levels" in due:
             self._emit_levels()
@@ -254,12 +275,15 @@ class PacketMover:
     def _report(self, transport: Transport, now: float) -> None:
         """Receiver reports to the peer, and a link report to the control layer."""
         blocks, losses = [], []
+        transport.rates.close(now)
         for stream in transport.streams():
+            stream.rates.close(now)
             if stream.received and now - stream.last_arrival < MEDIA_ACTIVE_S:
                 block, loss = stream.report(now)
                 blocks.append(block)
                 losses.append(loss)
-        for at in range(0, len(blocks), MAX_BLOCKS):
+        least = 1 if transport.plain is not None else 0  # an empty report says that this end is there
+        for at in range(0, max(len(blocks), least), MAX_BLOCKS):
             report = rtcp.ReceiverReport(self._state.ssrc, tuple(blocks[at : at + MAX_BLOCKS]))
             self._send_rtcp(transport, rtcp.receiver_report(report) + rtcp.cname(self._state.ssrc, "parley"))
         sent = [s for s in transport.senders.values() if now - s.reported_at < REPORTED_S]

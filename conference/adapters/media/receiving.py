@@ -7,6 +7,7 @@ from typing import Final
 
 from conference.ports.forwarding import TrackCodec
 from conference.protocol import rtcp
+from conference.protocol.payload import is_video
 from conference.protocol.rtp import unroll
 
 HISTORY: Final = 1_024  # packets in which duplicates are recognised; older ones are dropped
@@ -94,6 +95,28 @@ class LossTracker:
         return wanted
 
 
+class RateMeter:
+    """Bits and packets per second, of the last full second."""
+
+    __slots__ = ("_at", "_bytes", "_packets", "bitrate_bps", "packets_per_s")
+
+    def __init__(self) -> None:
+        self.bitrate_bps = self.packets_per_s = 0
+        self._at: float | None = None
+        self._bytes = self._packets = 0
+
+    def add(self, size: int) -> None:
+        self._bytes += size
+        self._packets += 1
+
+    def close(self, now: float) -> None:
+        """Ends the present interval."""
+        if self._at is not None and now > self._at:
+            self.bitrate_bps = round(self._bytes * 8 / (now - self._at))
+            self.packets_per_s = round(self._packets / (now - self._at))
+        self._at, self._bytes, self._packets = now, 0, 0
+
+
 class Stream:
     """One primary SSRC of a track: a simulcast layer, or the whole track. Numbers are unrolled to full length."""
 
@@ -109,10 +132,13 @@ class Stream:
         "is_video",
         "key_frames",
         "last_arrival",
+        "loss",
         "losses",
         "place",
+        "rates",
         "received",
         "rid",
+        "size",
         "sr",
         "sr_arrival",
         "ssrc",
@@ -123,7 +149,7 @@ class Stream:
         self.rid = rid
         self.place = place  # rank among the track's layers, 0 lowest
         self.clock_rate = codec.clock_rate
-        self.is_video = codec.name != "opus"
+        self.is_video = is_video(codec.name)
         self.highest = self.base = -1
         self.received = 0
         self.last_arrival = 0.0
@@ -131,6 +157,9 @@ class Stream:
         self.sr_arrival = 0.0
         self.losses = LossTracker()
         self.key_frames = KeyFrameThrottle(PLI_HIGH_INTERVAL_S if place else PLI_INTERVAL_S)
+        self.rates = RateMeter()
+        self.loss = 0.0  # fraction between the last two reports
+        self.size = (0, 0)  # of the picture, where a key frame told it
         self._ring = [-1] * HISTORY
         self._transit: float | None = None
         self._jitter = 0.0
@@ -156,6 +185,15 @@ class Stream:
         self.last_arrival = now
         return number
 
+    @property
+    def jitter_s(self) -> float:
+        return self._jitter / self.clock_rate
+
+    @property
+    def lost(self) -> int:
+        """Packets that have not come, of all since the start."""
+        return max(self.highest - self.base + 1 - self.received, 0) if self.received else 0
+
     def _measure(self, timestamp: int, now: float) -> None:
         """Interarrival jitter, RFC 3550 6.4.1."""
         transit = now * self.clock_rate - timestamp
@@ -171,7 +209,7 @@ class Stream:
         interval = expected - self._expected_before
         lost = interval - (self.received - self._received_before)
         self._expected_before, self._received_before = expected, self.received
-        fraction = min(max(lost, 0) / interval, 1.0) if interval > 0 else 0.0
+        fraction = self.loss = min(max(lost, 0) / interval, 1.0) if interval > 0 else 0.0
         last_sr = delay = 0
         if self.sr is not None:
             last_sr = self.sr.ntp >> 16 & 0xFFFFFFFF

@@ -9,13 +9,17 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from conference.adapters.media.headers import NOTHING, Head, HeadWriter, Passed, abs_send_time
+from conference.adapters.media.numbering import Renumbering
+from conference.adapters.media.pictures import FrameNumbers, Vp8Pictures
 from conference.adapters.media.receiving import Stream
-from conference.ports.forwarding import SetSender
+from conference.ports.forwarding import PauseReason, SenderChanged, SetSender, WantTrack
 from conference.protocol import rtcp
-from conference.protocol.payload import Vp8Descriptor, vp8_descriptor, vp8_rewrite
-from conference.protocol.rtp import RtpPacket, extension_block, unroll
+from conference.protocol.payload import Vp8Descriptor, is_video, vp8_descriptor
+from conference.protocol.rtp import RtpPacket, unroll
 
 CACHE: Final = 512  # packets that RTX can bring back; at 1 Mb/s about five seconds
+THUMBNAIL_WIDTH: Final = 240  # device pixels up to which the lowest layer is enough
 RESEND_INTERVAL_S: Final = 0.02  # and at least a round trip
 MAX_RESEND_INTERVAL_S: Final = 0.3
 ASK_INTERVAL_S: Final = 0.5  # between a subscriber's requests for key frames, doubled by each that follows closely
@@ -30,12 +34,13 @@ _NTP_UNITS: Final = 2**32
 class Sent:
     """A packet in the cache: enough to send it again by RTX."""
 
-    __slots__ = ("at", "data", "number", "resends")
+    __slots__ = ("at", "data", "head", "number", "resends")
 
-    def __init__(self, number: int, data: bytes, at: float) -> None:
+    def __init__(self, number: int, data: bytes, head: Head) -> None:
         self.number = number
         self.data = data
-        self.at = at
+        self.head = head
+        self.at = 0.0
         self.resends = 0
 
 
@@ -49,10 +54,14 @@ class Sender:
         self.rtx_ssrc = command.rtx_ssrc
         self.cname = command.cname
         self.codec = command.codec
-        self.is_video = command.codec.name != "opus"
+        self.is_video = is_video(command.codec.name)
         self.is_connected = False  # the subscriber's transport has keys and a nominated pair
-        self.is_paused = False
-        self.rid: str | None = None  # the layer that is asked for; None: the highest
+        self.is_stopped = False  # by PauseSender
+        self.is_beyond = False  # the last N
+        self.was_paused = False  # when that was last acted on
+        self.want: WantTrack | None = None
+        self.rid: str | None = None  # the layer that is pinned; None: the highest
+        self.is_strict = False  # nothing but the pinned layer
         self.current: Stream | None = None
         self.target: Stream | None = None
         self.forwarded = 0
@@ -66,10 +75,8 @@ class Sender:
         self.is_ask_deferred = False  # until the next key frame
         self._take_number = take_number
         self._is_waiting = True  # for a key frame
-        self._head, self._wide_at, self._level = self._extensions(command)
-        self._highest = 0x10000 + (random32() & 0x3FFF)
-        self._offset = 0  # outgoing number = incoming + offset
-        self._first = 0  # incoming numbers below were mapped by a former offset: they are gone
+        self._heads = HeadWriter(command.extensions, command.mid)
+        self._numbers = Renumbering(0x10000 + (random32() & 0x3FFF))
         self._clock_offset = random32()
         self._last_timestamp = 0
         self._last_at: float | None = None
@@ -77,93 +84,134 @@ class Sender:
         self._rtx_number = random32() & 0x3FFF
         self._reports: dict[int, float] = {}  # middle 32 bits of NTP -> when sent
         self._next_report = 0.0
-        self._picture = self._tl0 = -1
-        self._picture_offset = self._tl0_offset = 0
+        self._pictures = Vp8Pictures()
+        self._frames = FrameNumbers()
+        self._told: tuple[PauseReason, Stream | None, int] | None = None
 
-    @staticmethod
-    def _extensions(command: SetSender) -> tuple[bytes, int | None, int | None]:
-        """The extension block as a template, and where in a packet its wide number and its audio level stand."""
-        ids = command.extensions
-        elements: list[tuple[int, bytes]] = []
-        at, wide_at, level_at = 12 + 4, None, None
-        if ids.transport_cc is not None:
-            elements.append((ids.transport_cc, b"\0\0"))
-            wide_at = at + 1
-            at += 3
-        if ids.audio_level is not None:
-            elements.append((ids.audio_level, b"\x7f"))
-            level_at = at + 1
-            at += 2
-        if ids.mid is not None:
-            elements.append((ids.mid, command.mid.encode()))
-        return extension_block(elements), wide_at, level_at
+    # --- what is forwarded -------------------------------------------------------------------------------------------
+    @property
+    def pause_reason(self) -> PauseReason:
+        if self.is_stopped or (self.want is not None and not self.want.visible):
+            return "hidden"
+        return "last-n" if self.is_beyond else "none"
+
+    @property
+    def is_paused(self) -> bool:
+        return self.pause_reason != "none"
+
+    @property
+    def is_thumbnail(self) -> bool:
+        return self.want is not None and 0 < self.want.width <= THUMBNAIL_WIDTH and not self.want.pinned
 
     @property
     def wants_key_frame(self) -> bool:
         """True while the next packet that may be forwarded is the first of a key frame of `target`."""
         return self.is_video and self.target is not None and (self._is_waiting or self.target is not self.current)
 
-    def pause(self, paused: bool) -> None:
-        """A resumed video begins with a key frame; what comes before it is dropped."""
-        self.is_paused = paused
-        self._is_waiting = self._is_waiting or paused
+    def wait(self) -> None:
+        """What was interrupted begins with a key frame again; what comes before it is dropped."""
+        self._is_waiting = True
+
+    def limit_temporal(self, limit: int | None) -> None:
+        """The highest temporal layer that goes out, of VP8; None for all."""
+        self._pictures.limit = limit
+
+    def news(self) -> SenderChanged | None:
+        """What a video forwards now, where that has changed since the last call."""
+        reason, current, temporal = self.pause_reason, self.current, self._pictures.temporal
+        if reason == "none" and (current is None or self._is_waiting):
+            return None  # it is told with the first packet
+        state = (reason, current, temporal) if reason == "none" else (reason, None, 0)
+        if not self.is_video or state == self._told:
+            return None
+        self._told = state
+        if current is None or reason != "none":
+            return SenderChanged(self.sender_id, reason, "", 0, 0)
+        return SenderChanged(self.sender_id, reason, current.rid, current.place, temporal)
 
     def accepts(self, stream: Stream, is_key: bool) -> bool:
         """Whether the packet may go out. Switches to `stream` where this is the packet to switch at."""
-        if self.is_paused or not self.is_connected:
+        if not self.is_connected or self.is_paused:
+            return False
+        if self.is_strict and self.rid is not None and stream.rid != self.rid:
             return False
         if stream is self.current and not self._is_waiting:
             return True
         return stream is self.target and (is_key or not self.is_video)
 
-    def rewrite(self, packet: RtpPacket, number: int, stream: Stream, now: float, level: int | None) -> bytes | None:
-        """The outgoing packet; None for one whose number is gone. Call only after `accepts`."""
+    def rewrite(
+        self, packet: RtpPacket, number: int, stream: Stream, now: float, passed: Passed = NOTHING
+    ) -> bytes | None:
+        """The outgoing packet; None for one that is left out, or whose number is gone. Call only after `accepts`."""
+        descriptor = vp8_descriptor(packet.payload) if self.codec.name == "VP8" else None
         if stream is not self.current or self._is_waiting:
-            self._switch(packet, number, stream, now)
-        if number < self._first:
+            if self.current is not None and stream is not self.current:
+                self._frames.switch(passed.descriptor)
+            self._switch(packet, number, stream, descriptor, now)
+        if descriptor is None or self._pictures.admits(descriptor, packet.timestamp):
+            return self._place(packet, number, descriptor, passed, now)
+        if self._numbers.drop(number):
+            self._pictures.drop(descriptor)
             return None
-        out = number + self._offset
+        # The place of a late packet was kept: a subscriber that saw a gap would ask for it in vain.
+        filler = RtpPacket(0, 0, packet.timestamp, 0, b"", padding=1)
+        return self._place(filler, number, None, NOTHING, now)
+
+    def _place(
+        self, packet: RtpPacket, number: int, descriptor: Vp8Descriptor | None, passed: Passed, now: float
+    ) -> bytes | None:
+        out = self._numbers.map(number)
+        if out is None:
+            return None
         slot = self._cache[out % CACHE]
-        if out <= self._highest - CACHE or (slot is not None and slot.number == out):
+        if out <= self._numbers.highest_out - CACHE or (slot is not None and slot.number == out):
             return None
+        payload = packet.payload if descriptor is None else self._pictures.rewrite(packet.payload, descriptor)
         timestamp = (packet.timestamp + self._clock_offset) & 0xFFFFFFFF
-        data = self._build(packet, out, timestamp, level)
-        self._cache[out % CACHE] = Sent(out, b"" if self.rtx_ssrc is None else data, 0.0)
-        if out > self._highest:
-            self._highest, self._last_timestamp, self._last_at = out, timestamp, now
+        if passed.descriptor is not None:
+            passed = passed._replace(descriptor=self._frames.rewrite(passed.descriptor))
+        head = self._heads.head(passed)
+        data = self._build(packet, payload, out, timestamp, head, passed.level, now)
+        self._cache[out % CACHE] = Sent(out, b"" if self.rtx_ssrc is None else data, head)
+        if self._numbers.forwarded(number, out):
+            self._last_timestamp, self._last_at = timestamp, now
         self.forwarded += 1
-        self.octets += len(packet.payload)
+        self.octets += len(payload)
         return data
 
-    def _build(self, packet: RtpPacket, out: int, timestamp: int, level: int | None) -> bytes:
-        first = 0x80 | (0x10 if self._head else 0) | (0x20 if packet.padding else 0)
+    def _build(
+        self, packet: RtpPacket, payload: bytes, out: int, timestamp: int, head: Head, level: int | None, now: float
+    ) -> bytes:
+        first = 0x80 | (0x10 if head.block else 0) | (0x20 if packet.padding else 0)
         second = self.codec.payload_type | (0x80 if packet.marker else 0)
-        payload = packet.payload
-        if self.codec.name == "VP8" and payload:
-            payload = self._rewrite_vp8(payload)
         data = bytearray(_FIXED.pack(first, second, out & 0xFFFF, timestamp, self.ssrc))
-        data += self._head
-        if self._wide_at is not None:
-            _SEQUENCE.pack_into(data, self._wide_at, self._take_number() & 0xFFFF)
-        if self._level is not None and level is not None:
-            data[self._level] = level
+        data += head.block
+        self._stamp(data, head, now)
+        if head.level_at is not None and level is not None:
+            data[head.level_at] = level
         data += payload
         if packet.padding:
             data += bytes(packet.padding - 1) + bytes((packet.padding,))
         return bytes(data)
 
+    def _stamp(self, data: bytearray, head: Head, now: float) -> None:
+        """What each packet that goes out says of itself, also one that is sent again."""
+        if head.wide_at is not None:
+            _SEQUENCE.pack_into(data, head.wide_at, self._take_number() & 0xFFFF)
+        if head.time_at is not None:
+            data[head.time_at : head.time_at + 3] = abs_send_time(now)
+
     # --- switching ---------------------------------------------------------------------------------------------------
-    def _switch(self, packet: RtpPacket, number: int, stream: Stream, now: float) -> None:
+    def _switch(
+        self, packet: RtpPacket, number: int, stream: Stream, descriptor: Vp8Descriptor | None, now: float
+    ) -> None:
         """Numbers go on where they stopped. The clock goes on too: within a stream by itself, between streams by their
         sender reports, else by the time that has passed."""
-        self._offset = self._highest + 1 - number
-        self._first = number
-        if self.current is not None and stream is not self.current:
+        self._numbers.begin(number, self._numbers.highest_out + 1)
+        is_other = self.current is not None and stream is not self.current
+        if self.current is not None and is_other:
             self._clock_offset = self._clock_for(packet.timestamp, stream, self.current, now)
-        descriptor = vp8_descriptor(packet.payload) if self.codec.name == "VP8" else None
-        if descriptor is not None and self._picture >= 0 and stream is not self.current:
-            self._picture_offset = self._picture + 1 - descriptor.picture_id
-            self._tl0_offset = self._tl0 + 1 - descriptor.tl0
+        self._pictures.switch(descriptor, is_other=is_other)
         self.current = stream
         self._is_waiting = False
 
@@ -180,29 +228,12 @@ class Sender:
                 offset = aligned
         return offset
 
-    def _rewrite_vp8(self, payload: bytes) -> bytes:
-        descriptor = vp8_descriptor(payload)
-        if descriptor is None or descriptor.picture_id_at is None:
-            return payload
-        picture = (descriptor.picture_id + self._picture_offset) & (0x7FFF if descriptor.is_long else 0x7F)
-        tl0 = (descriptor.tl0 + self._tl0_offset) & 0xFF
-        self._remember_picture(descriptor, picture, tl0)
-        if not self._picture_offset and not self._tl0_offset:
-            return payload
-        return vp8_rewrite(payload, descriptor, picture, tl0)
-
-    def _remember_picture(self, descriptor: Vp8Descriptor, picture: int, tl0: int) -> None:
-        """Late packets of older pictures must not set the marks back."""
-        half = 0x4000 if descriptor.is_long else 0x40
-        if self._picture < 0 or (picture - self._picture) & (2 * half - 1) < half:
-            self._picture, self._tl0 = picture, tl0
-
     # --- feedback of the subscriber ----------------------------------------------------------------------------------
     def resend(self, sequence: int, now: float) -> bytes | None:
         """The RTX packet (RFC 4588) for a lost number; None where it is gone or was resent just now."""
         if self.rtx_ssrc is None or self.codec.rtx_payload_type is None:
             return None
-        number = unroll(sequence, self._highest)
+        number = unroll(sequence, self._numbers.highest_out)
         sent = self._cache[number % CACHE]
         if sent is None or sent.number != number or sent.resends >= MAX_RESENDS:
             return None
@@ -215,9 +246,8 @@ class Sender:
         data[1] = data[1] & 0x80 | self.codec.rtx_payload_type
         _SEQUENCE.pack_into(data, 2, self._rtx_number & 0xFFFF)
         data[8:12] = self.rtx_ssrc.to_bytes(4, "big")
-        if self._wide_at is not None:
-            _SEQUENCE.pack_into(data, self._wide_at, self._take_number() & 0xFFFF)
-        at = 12 + len(self._head)
+        self._stamp(data, sent.head, now)
+        at = 12 + len(sent.head.block)
         data[at:at] = _SEQUENCE.pack(number & 0xFFFF)
         return bytes(data)
 

@@ -5,8 +5,10 @@ from typing import Final
 from conference.adapters.media.receiving import Stream
 from conference.adapters.media.sending import Sender
 from conference.ports.forwarding import SetTrack
+from conference.protocol.payload import is_video
 from conference.protocol.rtcp import SenderReport
 
+UNRANKED: Final = 1 << 30
 LAYER_ALIVE_S: Final = 1.5  # a layer that was silent for so long is not received any more
 
 
@@ -18,16 +20,22 @@ class Track:
         self.transport_id = command.transport_id
         self.is_muted = False
         self.level = 127  # loudest since the last event
+        self.rank = UNRANKED  # 0 for the active speaker's
+        self.key_frame_requests = 0
         self.streams: dict[str, Stream] = {}  # rid -> the stream that carries it now
         self.senders: dict[str, Sender] = {}
+        self.wanted: dict[str, bool] = {}  # rid -> what was last told
+        self._unwanted_since: dict[str, float] = {}
         self.update(command)
 
     def update(self, command: SetTrack) -> None:
         self.mid = command.mid
         self.codec = command.codec
         self.rids = command.rids
-        self.is_video = command.codec.name != "opus"
+        self.is_video = is_video(command.codec.name)
+        self.is_screen = command.is_screen
         self.streams = {rid: stream for rid, stream in self.streams.items() if rid in (self.rids or ("",))}
+        self.wanted = {rid: self.wanted.get(rid, True) for rid in self.rids}
 
     def place(self, rid: str) -> int:
         """The rank of a layer, 0 lowest."""
@@ -38,12 +46,19 @@ class Track:
         stream = self.streams[rid] = Stream(ssrc, rid, self.place(rid), self.codec)
         return stream
 
-    def best(self, rid: str | None, now: float) -> Stream | None:
-        """The stream to forward: the layer asked for, else the highest that is being received."""
+    def layer_for(self, sender: Sender) -> str | None:
+        """The layer that a sender is to take; None for the highest that is received."""
+        if sender.rid is not None:
+            return sender.rid
+        return self.rids[0] if sender.is_thumbnail and self.rids else None
+
+    def best(self, sender: Sender, now: float) -> Stream | None:
+        """The stream to forward: the sender's layer, else the highest that is being received."""
         alive = [s for s in self.streams.values() if now - s.last_arrival < LAYER_ALIVE_S]
+        rid = self.layer_for(sender)
         if rid is not None:
             wanted = next((s for s in alive if s.rid == rid), None)
-            if wanted is not None:
+            if wanted is not None or sender.is_strict:
                 return wanted
         return max(alive, key=lambda s: s.place, default=None)
 
@@ -51,7 +66,7 @@ class Track:
         """Chooses the sender's target; asks for the key frame that a switch needs."""
         if sender.is_paused or self.is_muted or not sender.is_connected:
             return
-        target = self.best(sender.rid, now)
+        target = self.best(sender, now)
         if target is None or (target is sender.target and target is sender.current):
             return
         is_new = target is not sender.target
@@ -69,26 +84,33 @@ class Track:
         if stream is not None and self.is_video:
             stream.key_frames.request(now, urgent=urgent)
 
-    def pause(self, sender: Sender, paused: bool, now: float) -> None:
-        if sender.is_paused == paused:
-            return
-        sender.pause(paused)
-        if not paused:
-            self.aim(sender, now)
-            self.ask_key_frame(sender, now, urgent=True)
+    def resume(self, sender: Sender, now: float) -> None:
+        """What was paused or muted goes on, video with a key frame."""
+        self.aim(sender, now)
+        self.ask_key_frame(sender, now, urgent=True)
 
     def mute(self, muted: bool, now: float) -> None:
-        """Muted, nothing is forwarded; a resumed video begins with a key frame."""
+        """Muted, nothing is forwarded."""
         if self.is_muted == muted:
             return
         self.is_muted = muted
         for sender in self.senders.values():
-            was_paused = sender.is_paused
-            sender.pause(True)
-            sender.is_paused = was_paused
-            if not muted:
-                self.aim(sender, now)
-                self.ask_key_frame(sender, now, urgent=True)
+            sender.wait()
+            if not muted and not sender.is_paused:
+                self.resume(sender, now)
+
+    def note_wanted(self, rids: set[str], now: float, down_s: float) -> bool:
+        """Notes which layers somebody wants; True where that is news. One that is not wanted counts after `down_s`."""
+        is_news = False
+        for rid in self.rids:
+            if rid in rids:
+                self._unwanted_since.pop(rid, None)
+                is_news = is_news or not self.wanted[rid]
+                self.wanted[rid] = True
+            elif self.wanted[rid] and now - self._unwanted_since.setdefault(rid, now) >= down_s:
+                self.wanted[rid] = False
+                is_news = True
+        return is_news
 
     def note_report(self, report: SenderReport, now: float) -> None:
         for stream in self.streams.values():

@@ -7,15 +7,18 @@ that only one track has (RFC 8843 9.2). An SSRC may first be seen on an RTX pack
 from dataclasses import dataclass
 from typing import Final
 
+from conference.adapters.media.headers import NOTHING, Passed
 from conference.adapters.media.ice import Address, IceAgent
-from conference.adapters.media.receiving import ArrivalLog, Stream
+from conference.adapters.media.plain import PlainPath
+from conference.adapters.media.receiving import ArrivalLog, RateMeter, Stream
 from conference.adapters.media.sending import Sender
 from conference.adapters.media.srtp import SrtpContext
 from conference.adapters.media.tracks import Track
-from conference.ports.forwarding import AddTransport, ExtensionIds, SetTrack
+from conference.ports.forwarding import AddPlainTransport, AddTransport, ExtensionIds, SetTrack
 from conference.protocol.rtp import RtpPacket
 
 MAX_STREAMS: Final = 64
+MAX_PLAIN_STREAMS: Final = 1_024  # a pipe carries the streams of many rooms
 MAX_SSRCS: Final = 1_024  # libsrtp keeps a quarter of a kilobyte for each, as long as the keys live
 REPAIR_SHARE: Final = 0.5  # of what is forwarded may be sent again
 REPAIR_BURST: Final = 400_000  # bytes
@@ -76,21 +79,30 @@ class RepairBudget:
 class Transport:
     """State of one transport; the engine moves the packets."""
 
-    def __init__(self, command: AddTransport) -> None:
+    def __init__(self, command: AddTransport | AddPlainTransport, now: float) -> None:
         self.transport_id = command.transport_id
-        self.ice = IceAgent(command.ice_ufrag, command.ice_pwd)
-        self.state = "new"
+        self.ice: IceAgent | None = None
+        self.plain: PlainPath | None = None
         self.srtp: SrtpContext | None = None
+        if isinstance(command, AddTransport):
+            self.ice = IceAgent(command.ice_ufrag, command.ice_pwd)
+        else:
+            self.plain = PlainPath(command.address, now)
+            self.srtp = SrtpContext(command.profile, command.receive_key, command.send_key)
+        self.state = "new"
         self.cap: TokenBucket | None = None
         self.tracks: dict[str, Track] = {}  # by track id
         self.senders: dict[int, Sender] = {}  # by SSRC
         self.addresses: set[Address] = set()  # under which the engine knows it
         self.arrivals = ArrivalLog()
         self.repairs = RepairBudget()
+        self.rates = RateMeter()  # of what is sent
+        self.retransmitted = 0
+        self.last_n: int | None = None
         self.media_at = 0.0
         self._inbound: dict[int, Stream | Repair] = {}
         self._track_of: dict[int, Track] = {}
-        self._named: dict[int, tuple[Track, int | None]] = {}  # SSRC of the SDP -> (track, primary where it is RTX)
+        self._named: dict[int, tuple[Track, str, int | None]] = {}  # SSRC -> (track, rid, primary where it is RTX)
         self._ids = ExtensionIds()
         self._ssrcs: set[int] = set()
         self._wide_number = 0
@@ -110,16 +122,19 @@ class Transport:
     @property
     def destination(self) -> Address | None:
         """Where to send; None before the first good check and without consent (RFC 7675)."""
-        return self.ice.destination
+        if self.plain is not None:
+            return self.plain.address
+        return self.ice.destination if self.ice is not None else None
 
     # --- tracks ------------------------------------------------------------------------------------------------------
     def set_track(self, track: Track, command: SetTrack) -> None:
         self.drop_track(track.track_id)
         self.tracks[track.track_id] = track
-        for primary, rtx in command.ssrcs:
-            self._named[primary] = (track, None)
+        rids = command.rids if len(command.rids) == len(command.ssrcs) else ("",) * len(command.ssrcs)
+        for rid, (primary, rtx) in zip(rids, command.ssrcs, strict=True):
+            self._named[primary] = (track, rid, None)
             if rtx is not None:
-                self._named[rtx] = (track, primary)
+                self._named[rtx] = (track, rid, primary)
         theirs = command.extensions
         mine = self._ids
         self._ids = ExtensionIds(  # a bundle uses one id per extension in all its sections
@@ -128,11 +143,13 @@ class Transport:
             repaired_rid=theirs.repaired_rid or mine.repaired_rid,
             audio_level=theirs.audio_level or mine.audio_level,
             transport_cc=theirs.transport_cc or mine.transport_cc,
+            dependency_descriptor=theirs.dependency_descriptor or mine.dependency_descriptor,
+            orientation=theirs.orientation or mine.orientation,
         )
 
     def drop_track(self, track_id: str) -> None:
         self.tracks.pop(track_id, None)
-        for ssrc in [s for s, (track, _) in self._named.items() if track.track_id == track_id]:
+        for ssrc in [s for s, (track, _, _) in self._named.items() if track.track_id == track_id]:
             del self._named[ssrc]
         for ssrc in [s for s, track in self._track_of.items() if track.track_id == track_id]:
             del self._track_of[ssrc]
@@ -144,7 +161,7 @@ class Transport:
         entry = self._inbound.get(packet.ssrc)
         if entry is not None:
             return self._track_of[packet.ssrc], entry
-        if len(self._inbound) >= MAX_STREAMS:
+        if len(self._inbound) >= (MAX_PLAIN_STREAMS if self.plain is not None else MAX_STREAMS):
             return None
         found = self._identify(packet)
         if found is None:
@@ -157,8 +174,10 @@ class Transport:
     def _identify(self, packet: RtpPacket) -> tuple[Track, Stream | Repair] | None:
         named = self._named.get(packet.ssrc)
         if named is not None:
-            track, primary = named
-            return track, track.open_stream(packet.ssrc, "") if primary is None else Repair(track, "", primary)
+            track, rid, primary = named
+            return track, track.open_stream(packet.ssrc, rid) if primary is None else Repair(track, rid, primary)
+        if self.plain is not None:
+            return None  # nothing is guessed where the control layer has named all there is
         found = self._track_for(packet)
         if found is None:
             return None
@@ -190,10 +209,17 @@ class Transport:
         value = packet.extensions.get(self._ids.transport_cc) if self._ids.transport_cc else None
         return int.from_bytes(value[:2], "big") if value and len(value) >= 2 else None
 
-    def audio_level(self, packet: RtpPacket) -> int | None:
-        """The RFC 6464 byte of an incoming packet."""
-        value = packet.extensions.get(self._ids.audio_level) if self._ids.audio_level else None
-        return value[0] if value else None
+    def passed(self, packet: RtpPacket) -> Passed:
+        """What an incoming packet's extensions give to subscribers."""
+        ids, found = self._ids, packet.extensions
+        if not found:
+            return NOTHING
+        level = found.get(ids.audio_level) if ids.audio_level else None
+        return Passed(
+            level[0] if level else None,
+            found.get(ids.orientation) if ids.orientation else None,
+            found.get(ids.dependency_descriptor) if ids.dependency_descriptor else None,
+        )
 
     def streams(self) -> list[Stream]:
         return [entry for entry in self._inbound.values() if isinstance(entry, Stream)]

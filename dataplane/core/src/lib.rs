@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod congestion;
+pub mod engine;
 pub mod payload;
 pub mod srtp;
 pub mod time;

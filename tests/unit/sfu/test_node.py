@@ -6,26 +6,31 @@ import pytest
 
 from conference.domain.errors import ProtocolError, Refused, Unavailable
 from conference.ports.forwarding import (
+    AddTransport,
     AudioLevels,
     CapBandwidth,
     DropPairs,
     DtlsReceived,
     FirstForwarded,
     IceChanged,
+    LayersWanted,
     LinkReport,
     MuteTrack,
-    PauseSender,
+    RankTrack,
     RemoveTransport,
     RestartIce,
-    SelectLayer,
+    SenderChanged,
+    SetLastN,
     SetSender,
     SetTrack,
+    WantTrack,
 )
 from conference.protocol import control
-from conference.protocol.messages import ReceiveTrack, TrackInfo
+from conference.protocol.messages import Capabilities, ReceiveTrack, TrackInfo
+from media_workers.sfu.core import Options
 from media_workers.sfu.node import ORPHAN_TIMEOUT_S
 from media_workers.sfu.transports import CONNECT_TIMEOUT_S
-from tests.support.quiet_node import SIMULCAST, Inbox, QuietNode
+from tests.support.quiet_node import DATA, SIMULCAST, Inbox, QuietNode, browser_answer
 
 pytestmark = pytest.mark.unit
 
@@ -184,24 +189,136 @@ async def test_an_attach_restarts_ice_where_the_subscribe_transport_is_cut_off(p
     assert f"a=ice-ufrag:{pair.engine.of(RestartIce)[-1].ice_ufrag}" in offer.sdp
 
 
-async def test_hidden_video_is_paused_and_its_publisher_told(pair: QuietNode) -> None:
+async def test_how_a_video_is_shown_is_told_to_the_engine(pair: QuietNode) -> None:
     show(pair, visible=False)
-    assert pair.engine.of(PauseSender)[-1].paused
-    assert pair.link.of(control.ChangeSend)[-1].layers == {"q": False, "h": False, "f": False}
-    show(pair)
-    assert not pair.engine.of(PauseSender)[-1].paused
-    assert pair.link.of(control.ChangeSend)[-1].layers == {"q": True, "h": True, "f": True}
-
-
-async def test_a_thumbnail_gets_the_lowest_layer_unless_it_is_pinned(pair: QuietNode) -> None:
-    show(pair, width=160)
-    assert pair.engine.of(SelectLayer)[-1].rid == "q"
-    assert pair.link.of(control.ChangeSend)[-1].layers == {"q": True, "h": False, "f": False}
     show(pair, width=160, pinned=True)
-    assert pair.engine.of(SelectLayer)[-1].rid is None
-    told = len(pair.link.of(control.ChangeSend))
-    show(pair, width=1_280)
-    assert len(pair.link.of(control.ChangeSend)) == told, "what has not changed is not told"
+    sender = next(c.sender_id for c in pair.engine.of(SetSender) if c.track_id == "r/ann-cam")
+    assert pair.engine.of(WantTrack) == [
+        WantTrack(sender, 0, 0, False, False),
+        WantTrack(sender, 160, 0, True, True),
+    ]
+
+
+async def test_a_wish_that_comes_before_the_answer_is_not_lost(world: QuietNode) -> None:
+    ann = world.open("ann")
+    world.open("bob")
+    world.publish("ann", ann["publish"])
+    show(world, width=320)
+    assert not world.engine.of(WantTrack)
+    world.accept("bob")
+    assert [w.width for w in world.engine.of(WantTrack)] == [320]
+
+
+async def test_layers_that_nobody_wants_are_told_to_their_publisher(pair: QuietNode) -> None:
+    pair.raise_event(LayersWanted("r/ann-cam", (("q", True), ("h", True), ("f", True))))
+    assert not pair.link.of(control.ChangeSend), "everything is what a publisher sends unasked"
+    pair.raise_event(LayersWanted("r/ann-cam", (("q", True), ("h", False), ("f", False))))
+    pair.raise_event(LayersWanted("r/nobody", (("q", False),)))
+    (change,) = pair.link.of(control.ChangeSend)
+    assert (change.participant_id, change.layers) == ("ann", {"q": True, "h": False, "f": False})
+
+
+def paused(pair: QuietNode, *reasons: str) -> list[list[tuple[str, str]]]:
+    """What bob is told when the engine says so of ann's camera."""
+    sender = next(c.sender_id for c in pair.engine.of(SetSender) if c.track_id == "r/ann-cam")
+    pair.raise_event(*(SenderChanged(sender, reason, "", 0, 0) for reason in reasons))  # type: ignore[arg-type]
+    told = pair.link.of(control.ReceiveChanged, participant_id="bob")
+    return [[(track.track_id, track.paused) for track in message.tracks] for message in told]
+
+
+async def test_what_does_not_reach_a_subscriber_is_told_when_it_changes(pair: QuietNode) -> None:
+    assert paused(pair, "none") == []
+    assert paused(pair, "bandwidth") == [[("ann-cam", "bandwidth")]]
+    assert len(paused(pair, "bandwidth")) == 1
+    assert paused(pair, "hidden", "none")[1:] == [[("ann-cam", "none")]], "one message for what changes at once"
+
+
+async def test_what_does_not_reach_a_subscriber_is_told_again_after_an_attach(pair: QuietNode) -> None:
+    paused(pair, "bandwidth")
+    other = Inbox()
+    pair.ask(control.AttachSession(room_id="r", participant_id="bob"), other)
+    (again,) = other.of(control.ReceiveChanged)
+    assert [track.paused for track in again.tracks] == ["bandwidth"]
+
+
+async def test_a_track_that_a_subscriber_refuses_is_reported_and_not_sent(world: QuietNode) -> None:
+    ann = world.open("ann")
+    world.open("bob")
+    world.publish("ann", ann["publish"])
+    offer = world.link.of(control.Offer, participant_id="bob")[-1]
+    refusal = browser_answer(offer.sdp).replace("m=video 9", "m=video 0")
+    world.ask(
+        control.Answer(
+            participant_id="bob", transport_id=offer.transport_id, negotiation_id=offer.negotiation_id, sdp=refusal
+        )
+    )
+    assert [c.track_id for c in world.engine.of(SetSender)] == ["r/ann-mic"]
+    (told,) = world.link.of(control.ReceiveChanged)
+    assert [(t.track_id, t.paused) for t in told.tracks] == [("ann-cam", "unsupported")]
+    assert world.core.counters.refused_tracks == 1
+
+
+async def test_a_codec_is_used_while_everybody_decodes_it() -> None:
+    world = QuietNode(options=Options(video_codecs=("AV1", "H264", "VP8")))
+    offered = (DATA / "chromium-156-offer-all-codecs.sdp").read_text()
+
+    def codec(name: str) -> str:
+        world.publish(name, world.core.sessions[name].publish.transport_id, sdp=offered)
+        return str(world.engine.of(SetTrack)[-1].codec.name)
+
+    world.open("ann", capabilities=Capabilities(codecs=["av1", "VP8", "H264"]))
+    world.open("bob", capabilities=Capabilities(codecs=["AV1", "VP8"]))
+    assert codec("ann") == "AV1"
+    world.open("eve")
+    assert [t.paused for m in world.link.of(control.ReceiveChanged, participant_id="eve") for t in m.tracks] == [
+        "unsupported"
+    ]
+    assert codec("bob") == "H264", "eve's browser is not known to decode AV1"
+    world.accept("eve")
+    offer = world.link.of(control.Offer, participant_id="eve")[-1]
+    assert [track.track_id for track in offer.tracks] == ["ann-mic", "bob-mic", "bob-cam"]
+
+
+async def test_who_spoke_last_ranks_first(pair: QuietNode) -> None:
+    eve = pair.open("eve")
+    pair.publish("eve", eve["publish"])
+    for loud, silent in (("ann", "eve"), ("eve", "ann")):
+        for _ in range(20):
+            pair.now += 0.2
+            pair.raise_event(AudioLevels(((f"r/{loud}-mic", 20), (f"r/{silent}-mic", 127))))
+    assert pair.engine.of(RankTrack)[:1] == [RankTrack("r/ann-cam", 0)]
+    assert set(pair.engine.of(RankTrack)[-2:]) == {RankTrack("r/eve-cam", 0), RankTrack("r/ann-cam", 1)}
+
+
+async def test_the_last_n_of_the_settings_holds_for_each_subscriber() -> None:
+    world = QuietNode(options=Options(last_n=9))
+    ann = world.open("ann")
+    assert world.engine.of(SetLastN) == [SetLastN(ann["subscribe"], 9)]
+
+
+async def test_rooms_are_spread_over_packet_workers_and_stay_on_theirs() -> None:
+    world = QuietNode(workers=2)
+    world.open("ann", room="one")
+    world.open("bob", room="two")
+    world.open("eve", room="one")
+    ann = world.core.sessions["ann"].publish.transport_id
+    assert {t.worker for t in world.engine.of(AddTransport)[:2]} == {0}
+    assert [t.worker for t in world.engine.of(AddTransport)] == [0, 0, 1, 1, 0, 0]
+    reply = world.publish("bob", world.core.sessions["bob"].publish.transport_id)
+    assert isinstance(reply, control.Answer)
+    assert "192.0.2.1 8 typ host" in reply.sdp
+    answer = world.publish("ann", ann)
+    assert isinstance(answer, control.Answer)
+    assert "192.0.2.1 7 typ host" in answer.sdp
+
+
+async def test_a_screen_share_is_marked_for_the_engine(world: QuietNode) -> None:
+    ann = world.open("ann")
+    tracks = [TrackInfo(track_id="share", kind="video", source="screen", mid="1")]
+    world.ask(
+        control.Offer(participant_id="ann", transport_id=ann["publish"], negotiation_id=1, sdp=SIMULCAST, tracks=tracks)
+    )
+    assert [track.is_screen for track in world.engine.of(SetTrack)] == [True]
 
 
 async def test_a_mute_holds_for_tracks_that_come_later(world: QuietNode) -> None:

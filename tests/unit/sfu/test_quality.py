@@ -48,3 +48,14 @@ def test_a_disconnected_transport_is_lost_at_once() -> None:
     feed(meter, 0.0, 0.05, 0, 3)
     meter.disconnected()
     assert meter.change(3) == "lost"
+
+
+def test_layers_that_the_link_does_not_carry_count() -> None:
+    meter = QualityMeter(0.0)
+    meter.report(0.0, 0.05, 1.0, layers_missed=0.05)
+    assert meter.change(1.0) == "excellent"
+    meter.report(0.0, 0.05, 2.0, layers_missed=0.4)
+    assert meter.change(2.0) == "good"
+    meter.report(0.0, 0.05, 3.0, layers_missed=1.0)
+    meter.report(0.0, 0.05, 4.0, layers_missed=1.0)
+    assert meter.change(4.0) == "poor"

@@ -29,9 +29,14 @@ def program(folder: Path, name: str, text: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def told(machine: Path) -> str:
+def told(machine: Path, *words: str) -> str:
     ended = subprocess.run(
-        ["bash", str(SCRIPT)], env={"PATH": str(machine)}, capture_output=True, text=True, timeout=30, check=True
+        ["bash", str(SCRIPT), *words],
+        env={"PATH": str(machine)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
     )
     return ended.stdout
 
@@ -46,6 +51,14 @@ def test_an_ordinary_user_is_told_what_is_missing(machine: Path) -> None:
     program(machine, "id", "echo 1000")
     program(machine, "apt-get", "exit 99")
     assert "Not installed here: chromium ffmpeg espeak-ng." in told(machine)
+
+
+def test_what_only_benches_compare_with_is_missed_only_for_them(machine: Path) -> None:
+    for name in ("chromium", "ffmpeg", "espeak-ng", "ip"):
+        program(machine, name, "exit 0")
+    program(machine, "id", "echo 1000")
+    assert told(machine) == ""
+    assert "Not installed here: janus." in told(machine, "bench")
 
 
 def test_root_gets_the_missing_packages_and_learns_which_failed(machine: Path, tmp_path: Path) -> None:

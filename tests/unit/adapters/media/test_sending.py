@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conference.adapters.media.headers import NOTHING, Passed
 from conference.adapters.media.receiving import Stream
 from conference.adapters.media.sending import CACHE, Sender
 from conference.ports.forwarding import ExtensionIds, SetSender, TrackCodec
@@ -44,8 +45,13 @@ def send(
     """The packet as the subscriber sees it; None where nothing was sent."""
     if not target.accepts(source, payload == KEY):
         return None
-    data = target.rewrite(packet(number, timestamp=timestamp, payload=payload), number, source, now, 0x95)
+    data = target.rewrite(packet(number, timestamp=timestamp, payload=payload), number, source, now, Passed(0x95))
     return None if data is None else rtp.parse(data)
+
+
+def stop(target: Sender, paused: bool) -> None:
+    target.is_stopped = paused
+    target.wait()
 
 
 def test_a_packet_goes_out_in_the_subscribers_terms() -> None:
@@ -94,9 +100,9 @@ def test_a_pause_leaves_no_hole_in_the_numbers() -> None:
     target, source = sender(), layer(0)
     target.target = source
     before = send(target, 10, source, payload=KEY)
-    target.pause(True)
+    stop(target, True)
     assert send(target, 11, source, payload=KEY) is None
-    target.pause(False)
+    stop(target, False)
     assert send(target, 12, source) is None
     after = send(target, 13, source, payload=KEY, timestamp=9_000)
     assert before is not None
@@ -122,6 +128,23 @@ def test_a_switch_of_layers_goes_on_in_number_clock_and_picture() -> None:
     assert pictures[1] is not None
     assert pictures[1].picture_id == pictures[0].picture_id + 1
     assert pictures[1].tl0 == pictures[0].tl0 + 1
+
+
+def test_frame_numbers_of_descriptors_go_on_at_a_switch_of_layers() -> None:
+    ids = ExtensionIds(dependency_descriptor=6)
+    target, low, high = sender(ids=ids), layer(0), layer(1)
+
+    def frame(number: int, source: Stream, payload: bytes, frame_number: int) -> int:
+        target.target = source
+        passed = Passed(descriptor=b"\x80" + frame_number.to_bytes(2, "big") + b"rest")
+        data = target.rewrite(packet(number, payload=payload), number, source, 0.0, passed)
+        assert data is not None
+        value = rtp.parse(data).extensions[6]
+        assert (value[:1], value[3:]) == (b"\x80", b"rest")
+        return int.from_bytes(value[1:3], "big")
+
+    assert [frame(1, low, KEY, 65_535), frame(2, low, DELTA, 0)] == [65_535, 0]
+    assert [frame(9, high, KEY, 500), frame(10, high, DELTA, 501)] == [1, 2]
 
 
 def test_layers_are_aligned_by_their_sender_reports() -> None:
@@ -236,7 +259,7 @@ def test_no_number_is_ever_sealed_twice(events: list[tuple[str, int, int]]) -> N
         if kind == "aim":
             target.target = layers[value]
         elif kind == "pause":
-            target.pause(bool(value))
+            stop(target, bool(value))
         elif kind == "resend":
             data = target.resend(outs[-1 - value % len(outs)], clock) if outs else None
         else:
@@ -246,10 +269,10 @@ def test_no_number_is_ever_sealed_twice(events: list[tuple[str, int, int]]) -> N
             source = layers[value]
             if target.accepts(source, is_key):
                 payload = KEY if is_key else DELTA
-                data = target.rewrite(packet(number, payload=payload), number, source, clock, None)
+                data = target.rewrite(packet(number, payload=payload), number, source, clock, NOTHING)
         if data is not None:
             out = rtp.parse(data)
-            full = (out.ssrc, target._highest if out.ssrc == 1_000 else target._rtx_number)
+            full = (out.ssrc, target._numbers.highest_out if out.ssrc == 1_000 else target._rtx_number)
             number = rtp.unroll(out.sequence, full[1])
             assert (out.ssrc, number) not in sealed
             sealed.add((out.ssrc, number))
