@@ -60,4 +60,3 @@ async def test_who_loses_packets_is_heard_without_video_and_the_others_notice_no
     await _link(cdp, loss=0)
     await expect(blair.page.locator('[data-testid=notice][data-code="video-back"]')).to_be_visible(timeout=40_000)
     await alex.sees(blair, frames_per_second=5)
-    await _step_is(blair, "full", within_s=90)
