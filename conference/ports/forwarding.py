@@ -398,6 +398,10 @@ class ForwardingEngine(Protocol):
     async def stop(self) -> None:
         """Closes the socket and forgets everything."""
 
+    @property
+    def is_healthy(self) -> bool:
+        """False once a packet worker has ended by itself: its transports are lost, the process is to be replaced."""
+
     def apply(self, commands: Sequence[Command]) -> None:
         """Takes the commands in order."""
 

@@ -112,14 +112,16 @@ class Worker:
         assert self._control is not None
         application = web.Application()
         application.router.add_get("/control", self._control.handle)
-        application.router.add_get("/health", self._health)
+        application.router.add_get("/health", self.health)
         application.router.add_get("/ready", self._ready)
         application.router.add_get("/metrics", self._render_metrics)
         return application
 
     # --- HTTP --------------------------------------------------------------------------------------------------------
-    async def _health(self, request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+    async def health(self, request: web.Request | None = None) -> web.Response:
+        """200 while the process is of use, 503 where it must be replaced."""
+        is_healthy = self._ports.engine.is_healthy
+        return web.json_response({"status": "ok" if is_healthy else "failed"}, status=200 if is_healthy else 503)
 
     async def _ready(self, request: web.Request) -> web.Response:
         is_ready = self._core is not None and not self._core.is_draining

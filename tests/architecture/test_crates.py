@@ -123,3 +123,19 @@ def test_every_foreign_crate_is_locked_by_checksum_from_one_registry(folder: str
     assert all(len(package["checksum"]) == 64 for package in foreign)
     (source,) = {package["source"] for package in foreign}
     assert source.startswith("registry+")
+
+
+def test_the_notices_name_every_crate_of_the_wheel() -> None:
+    needs = {package["name"]: package.get("dependencies", []) for package in _lock(".")}
+    pending = [name for folder in ("core", "udp", "python") for name in _manifest(folder)["dependencies"]]
+    crates: set[str] = set()
+    while pending:
+        name = pending.pop().split(" ")[0]
+        if name not in crates and not name.startswith("parley-"):
+            crates.add(name)
+            pending += needs[name]
+    # crates for other systems are locked and never compiled
+    foreign = {name for name in crates if not re.match(r"windows|r-efi$", name)}
+    named = set(re.findall(r"[\w-]+", (WORKSPACE.parent / "THIRD_PARTY_NOTICES.md").read_text()))
+    assert len(foreign) > 30
+    assert not foreign - named

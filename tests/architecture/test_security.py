@@ -15,8 +15,11 @@ LOCKS = ("requirements.txt", "requirements/run.txt", "requirements/dev.txt")
 PINNED = re.compile(r"^([a-z0-9-]+)==(\d+)\.(\d+)", re.MULTILINE)
 
 
+PAGE = (ROOT / "docs/security.md").read_text()
+
+
 def test_every_test_that_the_security_page_names_exists() -> None:
-    named = set(re.findall(r"`([^`]*test_\w+(?:\.py)?)`", (ROOT / "docs/security.md").read_text()))
+    named = set(re.findall(r"`([^`]*test_\w+(?:\.py)?)`", PAGE))
     source = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     missing = [
         name
@@ -24,6 +27,15 @@ def test_every_test_that_the_security_page_names_exists() -> None:
         if not ((ROOT / name).exists() if name.endswith(".py") else re.search(rf"def {name}\(", source))
     ]
     assert len(named) > 20
+    assert not missing
+
+
+def test_every_test_of_the_data_plane_that_the_security_page_names_exists() -> None:
+    named = set(re.findall(r"`dataplane::(\w+)`", PAGE))
+    folders = ("core", "udp")
+    source = "\n".join(path.read_text() for folder in folders for path in (ROOT / "dataplane" / folder).rglob("*.rs"))
+    missing = [name for name in named if not re.search(rf"#\[test\]\s+(?:#\[.*\]\s+)*fn {name}\(", source)]
+    assert len(named) > 10
     assert not missing
 
 

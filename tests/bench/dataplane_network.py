@@ -5,19 +5,18 @@ without it only the loopback is left, and Janus has no number.
 """
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tests.support.network import BENCH_SUBNET, NoNetwork, pair
 
 SERVER_CORE: Final = 0
 GENERATOR_CORE: Final = 1
 _NICENESS: Final = -15
 _AUTOGROUP: Final = Path("/proc/self/autogroup")
-_SUBNET: Final = "10.231.77"  # private; a pair of its own, so that nothing is routed
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,48 +56,13 @@ def priority() -> Iterator[None]:
         _AUTOGROUP.write_text(before)
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
-
-
-def _obstacle() -> str | None:
-    if os.geteuid() != 0:
-        return "a network namespace needs root"
-    if shutil.which("ip") is None:
-        return "there is no ip command"
-    return None
-
-
 @contextmanager
 def network() -> Iterator[Network]:
     """A pair for the time of the block, or the loopback where that cannot be made."""
-    why_not = _obstacle()
-    name, near, far = f"parley-bench-{os.getpid()}", f"pb{os.getpid() % 100_000}a", f"pb{os.getpid() % 100_000}b"
-    if why_not is None:
+    with ExitStack() as stack:
         try:
-            _make(name, near, far)
-        except subprocess.CalledProcessError as error:
-            why_not = f"no network namespace: {error.stderr.strip()}"
-            _remove(name)
-    if why_not is not None:
-        yield Network("127.0.0.1", "127.0.0.1", None, why_not)
-        return
-    try:
-        yield Network(f"{_SUBNET}.2", f"{_SUBNET}.1", name, None)
-    finally:
-        _remove(name)
-
-
-def _make(name: str, near: str, far: str) -> None:
-    _ip("netns", "add", name)
-    _ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", name)
-    _ip("addr", "add", f"{_SUBNET}.1/30", "dev", near)
-    _ip("link", "set", near, "up")
-    _ip("-n", name, "addr", "add", f"{_SUBNET}.2/30", "dev", far)
-    _ip("-n", name, "link", "set", far, "up")
-    _ip("-n", name, "link", "set", "lo", "up")
-
-
-def _remove(name: str) -> None:
-    """The pair goes with the namespace."""
-    subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+            made = stack.enter_context(pair("bench", BENCH_SUBNET))
+        except NoNetwork as reason:
+            yield Network("127.0.0.1", "127.0.0.1", None, str(reason))
+            return
+        yield Network(made.far_host, made.near_host, made.namespace, None)

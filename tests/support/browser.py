@@ -44,9 +44,9 @@ def missing() -> str | None:
 
 @asynccontextmanager
 async def launched(
-    playwright: Playwright, devices: Devices | None, extra: Sequence[str] = ()
+    playwright: Playwright, devices: Devices | None, extra: Sequence[str] = (), *, program: Path | None = None
 ) -> AsyncIterator[Browser]:
-    """A Chromium whose camera and microphone play `devices`."""
+    """A Chromium whose camera and microphone play `devices`; `program` is what starts it where that is not itself."""
     flags = [*FLAGS, *extra]
     if devices:
         flags += [
@@ -54,7 +54,7 @@ async def launched(
             f"--use-file-for-fake-audio-capture={devices.audio}",
         ]
     browser = await playwright.chromium.launch(
-        executable_path=executable(),
+        executable_path=program or executable(),
         headless=True,
         args=flags,
         # Chromium refuses its sandbox to root, whom CI runs as.

@@ -23,6 +23,7 @@ class QuietEngine:
 
     name = "quiet"
     has_tcp = False
+    is_healthy = True
 
     def __init__(self, workers: int = 1) -> None:
         self.ports = tuple(range(7, 7 + workers))

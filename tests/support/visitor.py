@@ -67,7 +67,7 @@ class Visitor:
         await self.page.goto("/")
         await self.page.get_by_test_id("sign-in").click()
         await self.pick_self()
-        await expect(self.page.get_by_test_id("new-meeting")).to_be_visible()
+        await expect(self.page.get_by_test_id("new-meeting")).to_be_visible(timeout=DEADLINE_S * 1000)
 
     async def pick_self(self) -> None:
         await self.page.locator(f'button[value="{self.person.login}"]').click()

@@ -68,7 +68,6 @@ class NativeEngine:
 
     @property
     def is_healthy(self) -> bool:
-        """False once a worker has ended by itself: the process should be replaced."""
         return self._node is None or self._node.is_healthy
 
     # --- the port ----------------------------------------------------------------------------------------------------

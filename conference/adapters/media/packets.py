@@ -104,6 +104,8 @@ class PacketMover:
             track.level = passed.level & 0x7F
         if track.senders and not track.is_muted:
             self._forward(track, stream, packet, number, passed, now)
+        elif stream.key_frames.is_pending and begins_key_frame(track.codec.name, packet.payload):
+            stream.key_frames.fulfilled()  # it came, though nobody is to see it
 
     def _forward(
         self, track: Track, stream: Stream, packet: RtpPacket, number: int, passed: Passed, now: float

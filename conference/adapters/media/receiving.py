@@ -169,6 +169,7 @@ class Stream:
         """The unrolled number of a packet; None for a duplicate or one that is too late."""
         if self.highest < 0:
             self.highest = self.base = number = sequence + 0x10000  # so that what came before it is not negative
+            self._measure(timestamp, now)  # what the second packet is measured against
         else:
             number = unroll(sequence, self.highest)
         if number <= self.highest - HISTORY or self._ring[number % HISTORY] == number:

@@ -32,6 +32,7 @@ class ReferenceEngine:
 
     name = "reference"
     has_tcp = False
+    is_healthy = True  # it lives and dies with the process
 
     def __init__(
         self, host: str, port: int, clock: Callable[[], float], random32: Callable[[], int] = _random32

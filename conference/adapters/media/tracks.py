@@ -35,6 +35,8 @@ class Track:
         self.is_video = is_video(command.codec.name)
         self.is_screen = command.is_screen
         self.streams = {rid: stream for rid, stream in self.streams.items() if rid in (self.rids or ("",))}
+        for rid, stream in self.streams.items():
+            stream.place = self.place(rid)
         self.wanted = {rid: self.wanted.get(rid, True) for rid in self.rids}
 
     def place(self, rid: str) -> int:

@@ -39,6 +39,13 @@ class Repair:
         return self.track.streams.get(self.rid)
 
 
+def _is_kept(track: Track, entry: Stream | Repair) -> bool:
+    """Whether a changed track still has the layer that an SSRC belongs to."""
+    if isinstance(entry, Repair):
+        return entry.rid in (track.rids or ("",))
+    return track.streams.get(entry.rid) is entry
+
+
 class TokenBucket:
     """The bandwidth cap of the debug hook: bytes within the rate pass, with 200 ms of burst."""
 
@@ -128,8 +135,12 @@ class Transport:
 
     # --- tracks ------------------------------------------------------------------------------------------------------
     def set_track(self, track: Track, command: SetTrack) -> None:
+        """The track as the command has it; streams that it keeps stay known by their SSRCs."""
+        kept = {s: entry for s, entry in self._inbound.items() if self._track_of[s] is track and _is_kept(track, entry)}
         self.drop_track(track.track_id)
         self.tracks[track.track_id] = track
+        self._inbound.update(kept)
+        self._track_of.update(dict.fromkeys(kept, track))
         rids = command.rids if len(command.rids) == len(command.ssrcs) else ("",) * len(command.ssrcs)
         for rid, (primary, rtx) in zip(rids, command.ssrcs, strict=True):
             self._named[primary] = (track, rid, None)

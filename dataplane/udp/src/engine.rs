@@ -46,6 +46,10 @@ impl PacketEngine for Engine {
         Self::tick(self, now, batch, outlet);
     }
 
+    fn is_mid_frame(&self) -> bool {
+        Self::is_mid_frame(self)
+    }
+
     fn pending_sends(&self) -> usize {
         Self::pending_sends(self)
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parley_core::engine::{Batch, Message, Path};
 use rustc_hash::FxBuildHasher;
@@ -49,6 +50,11 @@ enum Failure {
 }
 
 impl UdpPort {
+    /// Whether a datagram comes within so long (less than a second).
+    pub(crate) fn wait_readable(&self, timeout: Duration) -> bool {
+        sys::wait_readable(self.socket(), timeout)
+    }
+
     /// Takes over a bound socket, sets its buffers and makes it non-blocking.
     ///
     /// # Errors

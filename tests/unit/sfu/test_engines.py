@@ -1,11 +1,16 @@
 """Which engine a node runs, by settings and by what is installed."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from conference.settings import Settings, settings
 from media_workers.sfu import wiring
 from media_workers.sfu.__main__ import main
 from media_workers.sfu.engines import EngineChoice, EngineMissing, Wanted, choose, usable_cores
+from media_workers.sfu.worker import Worker, WorkerConfig, WorkerPorts
+from tests.support.quiet_node import QuietEngine
 
 pytestmark = pytest.mark.unit
 
@@ -57,3 +62,12 @@ def test_video_codecs_are_known_and_contain_the_one_that_everybody_decodes(codec
 
 def test_video_codecs_are_read_in_order() -> None:
     assert Settings(sfu_video_codecs="AV1, VP8,AV1").sfu_video_codecs == "AV1,VP8"
+
+
+@pytest.mark.parametrize(("is_healthy", "status"), [(True, 200), (False, 503)])
+async def test_a_node_whose_packet_worker_has_died_says_so(is_healthy: bool, status: int) -> None:
+    engine = QuietEngine()
+    engine.is_healthy = is_healthy
+    ports = SimpleNamespace(engine=engine)
+    worker = Worker(cast(WorkerConfig, None), cast(WorkerPorts, ports))
+    assert (await worker.health()).status == status

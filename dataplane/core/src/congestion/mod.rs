@@ -41,6 +41,8 @@ const RATE_WINDOW: Duration = Duration::from_millis(500);
 const LIMITED: f64 = 0.7;
 /// What is sent and arrives at this share of its pace has met no limit of the link.
 const UNHINDERED: f64 = 0.9;
+/// So little arrives when the link has become narrow, whatever else is going on.
+const OVERWHELMED: f64 = 0.6;
 /// The share of what arrives that is believed to be carried: the rate of half a second is measured a little roughly.
 const PROVEN: f64 = 0.9;
 /// How long over the round trip a packet may come out of order.
@@ -314,10 +316,11 @@ impl Congestion {
         self.prober.take_result()
     }
 
-    /// A trend is believed where packets wait, and not for a probe of ours.
+    /// A trend is believed where packets wait, and not for a probe of ours, unless much less arrives than is sent.
     fn usage(&self, now: Instant) -> Usage {
+        let is_excused = || self.prober.is_disturbing(now) && !self.arrives_less_than(OVERWHELMED);
         match self.trendline.usage() {
-            Usage::Over if !self.delay.is_queue() || self.prober.is_disturbing(now) => Usage::Normal,
+            Usage::Over if !self.delay.is_queue() || is_excused() => Usage::Normal,
             usage => usage,
         }
     }
@@ -336,7 +339,11 @@ impl Congestion {
 
     /// Less arrives, or it arrives more slowly, than it was sent.
     fn is_hindered(&self) -> bool {
-        self.delivered.rate() < self.offered.rate().scaled(UNHINDERED)
+        self.arrives_less_than(UNHINDERED)
+    }
+
+    fn arrives_less_than(&self, share: f64) -> bool {
+        self.delivered.rate() < self.offered.rate().scaled(share)
     }
 
     fn reaction(&self) -> Duration {

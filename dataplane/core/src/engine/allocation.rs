@@ -118,7 +118,11 @@ impl Engine {
             else {
                 continue;
             };
-            missed.note(video, assignment, scratch.layers.get(video.layers.clone()).unwrap_or_default());
+            let layers = scratch.layers.get(video.layers.clone()).unwrap_or_default();
+            missed.note(video, assignment, layers);
+            if let Some(sender) = self.senders.get_mut(video.sender) {
+                sender.has_all_temporal = has_all_temporal(assignment, layers);
+            }
             self.assign(video.sender, assignment, now);
         }
         if let Some(budget) = self.transports.get_mut(key).and_then(|t| t.budget.as_mut()) {
@@ -140,11 +144,15 @@ impl Engine {
         for &sender_key in transport.senders.values() {
             let Some(sender) = self.senders.get_mut(sender_key) else { continue };
             let Some(track) = self.tracks.get(sender.track) else { continue };
-            let is_pinned = sender.pin.is_some_and(|pin| pin.place.is_some());
-            if !sender.is_video || sender.is_stopped || is_pinned || track.is_muted {
+            if !sender.is_video || sender.is_stopped || track.is_muted {
                 continue;
             }
             let first = scratch.layers.len();
+            if sender.pin.as_ref().is_some_and(|pin| pin.place.is_some()) {
+                // Nothing is to be chosen, but whether it is shown at all.
+                scratch.videos.push(Video { sender: sender_key, layers: first..first, max_spatial: 0 });
+                continue;
+            }
             sender.is_svc = list_layers(track, &mut self.streams, now, &mut scratch.layers);
             let top = scratch.layers.last().map_or(0, |layer| layer.spatial);
             let max_spatial = if sender.is_svc {
@@ -162,7 +170,9 @@ impl Engine {
         let Some(track) = self.tracks.get(sender.track) else { return };
         let was_paused = sender.is_paused();
         sender.pause = assignment.pause;
-        sender.choice = assignment.choice;
+        if sender.pin.as_ref().is_none_or(|pin| pin.place.is_none()) {
+            sender.choice = assignment.choice;
+        }
         if sender.is_paused() && !was_paused {
             sender.interrupt();
         }
@@ -179,7 +189,9 @@ impl Engine {
         let Some(sender) = self.senders.get_mut(key).filter(|sender| sender.is_video) else { return };
         let Some(track) = self.tracks.get(sender.track) else { return };
         let pause = if sender.is_stopped { Pause::Hidden } else { sender.pause };
-        let pinned = sender.pin.and_then(|pin| Some((pin.place?, pin.temporal.unwrap_or(0))));
+        let place =
+            sender.pin.as_ref().and_then(|pin| pin.place).filter(|place| usize::from(*place) < track.layer_count());
+        let pinned = place.map(|place| (place, sender.pin.as_ref().and_then(|pin| pin.temporal).unwrap_or(0)));
         let chosen = pinned.or(sender.choice.map(|choice| (choice.spatial, choice.temporal)));
         if pause == Pause::None && chosen.is_none() {
             return; // nothing to forward yet
@@ -210,7 +222,7 @@ impl Engine {
                 continue;
             }
             let by_tile = track.place_for(&sender.want, &self.streams);
-            let by_pin = sender.pin.and_then(|pin| pin.place);
+            let by_pin = sender.pin.as_ref().and_then(|pin| pin.place);
             let by_link = match sender.choice {
                 _ if is_short => 0,
                 Some(choice) => choice.spatial.saturating_add(1),
@@ -270,6 +282,13 @@ impl Missed {
         }
         1.0 - f64::from(self.granted.min(self.wanted)) / f64::from(self.wanted)
     }
+}
+
+/// Whether no temporal layer that is received is left out: then one that is first seen before the next pass goes out too.
+fn has_all_temporal(assignment: &Assignment, layers: &[LayerRate]) -> bool {
+    assignment.choice.is_some_and(|choice| {
+        !layers.iter().any(|layer| layer.spatial == choice.spatial && layer.temporal > choice.temporal)
+    })
 }
 
 /// The layers of a track that are received, lowest first; true where they are spatial layers of one stream.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::congestion::Pause;
 use crate::engine::batch::{Batch, Outlet, Path};
 use crate::engine::command::{Command, Credentials, Keys, SetSender, SetTrack, Want};
 use crate::engine::ice::IceAgent;
-use crate::engine::sender::{Pin, Sender};
+use crate::engine::sender::{NOWHERE, Pin, Sender};
 use crate::engine::track::{Origin, Track};
-use crate::engine::transport::{Kind, Named, TokenBucket, Transport};
+use crate::engine::transport::{Inbound, Kind, Named, TokenBucket, Transport};
 use crate::engine::{Engine, Io, ensure_room};
 use crate::srtp::{Opener, Sealer};
 use crate::time::Instant;
@@ -173,8 +174,9 @@ impl Engine {
     fn set_track(&mut self, command: &SetTrack) {
         let Some(&owner) = self.index.transports.get(&command.transport) else { return };
         let key = self.place_track(command, Origin::Transport(owner));
-        self.forget_track_of(owner, key);
         let Some(transport) = self.transports.get_mut(owner) else { return };
+        transport.named.retain(|_, named| named.track != key);
+        transport.tracks.retain(|&known| known != key);
         transport.tracks.push(key);
         transport.learn_ids(&command.extensions);
         let has_places = command.ssrcs.len() == command.rids.len();
@@ -185,34 +187,16 @@ impl Engine {
                 transport.named.insert(*rtx, Named { track: key, place, primary: Some(*primary) });
             }
         }
-        self.relearn(owner, key);
-    }
-
-    /// The streams that a changed track keeps stay known by their SSRC.
-    fn relearn(&mut self, owner: usize, key: usize) {
-        let Some(track) = self.tracks.get(key) else { return };
-        let kept: Vec<(u32, usize)> = track
-            .streams
-            .iter()
-            .flatten()
-            .filter_map(|&stream| Some((self.streams.get(stream)?.ssrc, stream)))
-            .collect();
-        if let Some(transport) = self.transports.get_mut(owner) {
-            for (ssrc, stream) in kept {
-                transport.inbound.insert(ssrc, super::transport::Inbound::Stream(stream));
-            }
-        }
     }
 
     /// The track of a command, new or changed; one that moved to another origin begins anew.
     pub(super) fn place_track(&mut self, command: &SetTrack, origin: Origin) -> usize {
         if let Some(&key) = self.index.tracks.get(&command.track) {
             if let Some(track) = self.tracks.get_mut(key).filter(|track| track.origin == origin) {
+                let former = core::mem::take(&mut track.rids);
                 track.update(command);
-                let count = track.layer_count();
-                let gone: Vec<usize> = track.streams.iter_mut().skip(count).filter_map(Option::take).collect();
-                for stream in gone {
-                    self.drop_stream(stream);
+                if track.rids != former {
+                    self.move_layers(key, &former);
                 }
                 return key;
             }
@@ -221,6 +205,42 @@ impl Engine {
         let key = self.tracks.insert(Track::new(command, origin));
         self.index.tracks.insert(Arc::clone(&command.track), key);
         key
+    }
+
+    /// The layers of a changed track keep their streams, wherever their rids are now; those that are gone end.
+    fn move_layers(&mut self, key: usize, former: &[Arc<str>]) {
+        let Some(track) = self.tracks.get_mut(key) else { return };
+        for (place, stream) in core::mem::take(&mut track.streams).into_iter().enumerate() {
+            let Some(stream) = stream else { continue };
+            let Some(track) = self.tracks.get_mut(key) else { return };
+            let now = track.place_now(place, former);
+            if let (Some(now), Some(stream)) = (now, self.streams.get_mut(stream)) {
+                stream.place = now;
+            }
+            match now.and_then(|now| track.streams.get_mut(usize::from(now))) {
+                Some(slot) => *slot = Some(stream),
+                None => self.drop_stream(stream),
+            }
+        }
+        let Some(track) = self.tracks.get(key) else { return };
+        if let Origin::Transport(owner) = track.origin
+            && let Some(owner) = self.transports.get_mut(owner)
+        {
+            owner.inbound.retain(|_, entry| match entry {
+                Inbound::Repair { track: of, place, .. } if *of == key => {
+                    let now = track.place_now(usize::from(*place), former);
+                    *place = now.unwrap_or_default();
+                    now.is_some()
+                }
+                _ => true,
+            });
+        }
+        for &sender in &track.senders {
+            if let Some(pin) = self.senders.get_mut(sender).and_then(|sender| sender.pin.as_mut()) {
+                pin.place = pin.rid.as_deref().map(|rid| track.place_of(rid).unwrap_or(NOWHERE));
+            }
+        }
+        self.allocate_for_track(key);
     }
 
     /// Muted, nothing is forwarded; a resumed video begins with a key frame.
@@ -238,7 +258,7 @@ impl Engine {
         let Some(sender) = self.senders.get_mut(key) else { return };
         let Some(track) = self.tracks.get(sender.track) else { return };
         sender.interrupt();
-        if is_now {
+        if is_now && !sender.is_paused() && sender.want.visible {
             track.aim(sender, &mut self.streams, now);
             let asked = track.ask_key_frame(sender, &mut self.streams, now, true);
             self.note_asking(asked);
@@ -293,11 +313,11 @@ impl Engine {
     fn select_layer(&mut self, key: usize, rid: Option<&str>, temporal: Option<u8>, is_strict: bool, now: Instant) {
         let Some(sender) = self.senders.get_mut(key) else { return };
         let Some(track) = self.tracks.get(sender.track) else { return };
-        let place = rid.and_then(|rid| track.place_of(rid));
+        let place = rid.map(|rid| track.place_of(rid).unwrap_or(NOWHERE));
         let is_pinned = place.is_some() || temporal.is_some() || is_strict;
-        sender.pin = is_pinned.then_some(Pin { place, temporal, is_strict });
-        if place.is_some() {
-            sender.pause = crate::congestion::Pause::None;
+        sender.pin = is_pinned.then(|| Pin { rid: rid.map(Arc::from), place, temporal, is_strict });
+        if place.is_some() && sender.pause == Pause::Bandwidth {
+            sender.pause = Pause::None; // what is pinned is not chosen by the link
         }
         let transport = sender.transport;
         self.aim(key, now);

@@ -33,6 +33,7 @@ impl Engine {
         }
         let mut io = Io { now, batch, outlet };
         self.pending_sends = 0;
+        self.is_mid_frame = false;
         self.run_allocations(now);
         let mut pending = core::mem::take(&mut self.pending);
         pending.sort_unstable_by_key(|packet| packet.order);
@@ -48,7 +49,13 @@ impl Engine {
         let Some(track_key) = group.first().and_then(|p| self.streams.get(p.stream as usize)).map(|s| s.track) else {
             return;
         };
-        let Some(track) = self.tracks.get(track_key).filter(|track| !track.is_muted) else { return };
+        let Some(track) = self.tracks.get(track_key) else { return };
+        if track.is_muted {
+            if track.is_video {
+                self.answer_key_frames(group);
+            }
+            return;
+        }
         pipe_out(track, group, &self.streams, io);
         let mut lane = Lane {
             stats: &mut self.stats,
@@ -116,7 +123,7 @@ fn forward_to(
         let Some(stream) = streams.get(stream_key) else { continue };
         let Some(stored) = stream.store.get(packet.number) else { continue };
         let meta = stored.0;
-        let planned = match sender.step(stream_key, meta) {
+        let planned = match sender.step(stream_key, stream.place, meta) {
             Step::Ignore => continue,
             Step::Skip => sender.skip(meta, packet.stream),
             Step::Forward => sender.plan(meta, packet.stream, lane.io.now),

@@ -130,7 +130,7 @@ impl Engine {
             owner.named.retain(|_, named| named.track != track);
             owner.inbound.retain(|_, entry| match *entry {
                 Inbound::Stream(stream) => streams.get(stream).is_some_and(|stream| stream.track != track),
-                Inbound::Repair { track: of, .. } => of != track,
+                Inbound::Repair { track: of, .. } | Inbound::Former(of) => of != track,
             });
         }
     }

@@ -51,6 +51,9 @@ use transport::Transport;
 /// Events that wait for the control layer; older ones are dropped and counted.
 const MAX_EVENTS: usize = 4_096;
 
+/// Below so many packets to send, longer runs save less than the wait costs.
+const WORTH_A_WAIT: usize = 8;
+
 /// What an engine is made with.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -106,6 +109,8 @@ pub struct Engine {
     pending: Vec<Pending>,
     /// Packets that the pending ones will become, about.
     pending_sends: usize,
+    /// The newest pending packet is in the middle of a picture.
+    is_mid_frame: bool,
     /// Streams that are to be asked for a key frame, and transports with packets in their pacer's queue or due for an
     /// allocation; small lists, so that nothing walks over everything.
     asking: Vec<usize>,
@@ -135,6 +140,7 @@ impl Engine {
             index: Indexes::default(),
             pending: Vec::with_capacity(1_024),
             pending_sends: 0,
+            is_mid_frame: false,
             asking: Vec::with_capacity(64),
             pacing: Vec::with_capacity(64),
             due: Vec::with_capacity(64),
@@ -158,6 +164,12 @@ impl Engine {
     #[must_use]
     pub const fn pending_sends(&self) -> usize {
         self.pending_sends
+    }
+
+    /// Whether more of a picture is likely to come at once, so that a moment's wait makes longer runs for many.
+    #[must_use]
+    pub const fn is_mid_frame(&self) -> bool {
+        self.is_mid_frame && self.pending_sends >= WORTH_A_WAIT
     }
 
     /// Whether events wait.

@@ -8,7 +8,7 @@ use crate::engine::batch::{Batch, Outlet, Path};
 use crate::engine::event::{Dropped, Event, LinkState};
 use crate::engine::store::{ABSENT, Meta};
 use crate::engine::stream::Stream;
-use crate::engine::track::Track;
+use crate::engine::track::{Origin, Track};
 use crate::engine::transport::{DISCONNECTED, Inbound, Kind, MAX_STREAMS, Transport};
 use crate::engine::{Engine, Io, Pending, ensure_room};
 use crate::payload::descriptor::DependencyDescriptorReader;
@@ -161,6 +161,7 @@ impl Engine {
         let payload = header.payload(data);
         match entry {
             Inbound::Stream(stream) => self.receive_packet(key, stream, &header, &values, payload, now),
+            Inbound::Former(_) => self.dropped(Dropped::UnknownStream),
             Inbound::Repair { track, place, primary } => {
                 // Padding, or a repair of what was never seen, is nothing.
                 let found = self.repaired(track, place, primary);
@@ -245,6 +246,7 @@ impl Engine {
         }
         let is_first = stream.received == 1;
         self.pending_sends += track.senders.len();
+        self.is_mid_frame = track.is_video && !meta.marker;
         stream.store.insert(meta, descriptor, payload);
         let order = u64::from(!track.is_video) << 63 | (track_key as u64) << 32 | self.pending.len() as u64;
         if let Ok(stream) = u32::try_from(key) {
@@ -317,8 +319,15 @@ impl Engine {
             made.descriptors = Some(Box::new(DependencyDescriptorReader::new()));
         }
         let key = self.streams.insert(made);
-        if let Some(former) = slot.replace(key) {
+        let (former, origin) = (slot.replace(key), track.origin);
+        if let Some(former) = former {
+            let ssrc = self.streams.get(former).map(|stream| stream.ssrc);
             self.drop_stream(former);
+            if let (Origin::Transport(owner), Some(ssrc)) = (origin, ssrc)
+                && let Some(owner) = self.transports.get_mut(owner)
+            {
+                owner.inbound.insert(ssrc, Inbound::Former(track_key));
+            }
         }
         Some(key)
     }

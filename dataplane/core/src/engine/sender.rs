@@ -58,9 +58,13 @@ pub(crate) enum Step {
     Switch,
 }
 
-/// A layer that the control layer chose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The place of a pinned layer that the track does not have.
+pub(crate) const NOWHERE: u8 = u8::MAX;
+
+/// A layer that the control layer chose: its rid, and the place that this has among the track's layers.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pin {
+    pub(crate) rid: Option<Arc<str>>,
     pub(crate) place: Option<u8>,
     pub(crate) temporal: Option<u8>,
     pub(crate) is_strict: bool,
@@ -85,10 +89,15 @@ pub(crate) struct Sender {
     pub(crate) want: Want,
     pub(crate) pin: Option<Pin>,
     pub(crate) choice: Option<LayerChoice>,
+    /// The choice leaves no temporal layer out.
+    pub(crate) has_all_temporal: bool,
     pub(crate) current: Option<usize>,
     pub(crate) target: Option<usize>,
     /// Layers that are forwarded now, and what the allocation wants; a change waits for a picture that allows it.
     pub(crate) layers: (u8, u8),
+    /// What was forwarded of the pictures before the number from which `layers` hold.
+    former_layers: (u8, u8),
+    layers_since: u64,
     /// The stream holds spatial layers that may be left out (VP9 SVC, AV1 SVC).
     pub(crate) is_svc: bool,
     pub(crate) is_first_told: bool,
@@ -136,9 +145,12 @@ impl Sender {
             want: Want::default(),
             pin: None,
             choice: None,
+            has_all_temporal: true,
             current: None,
             target: None,
             layers: (u8::MAX, u8::MAX),
+            former_layers: (u8::MAX, u8::MAX),
+            layers_since: 0,
             is_svc: false,
             is_first_told: false,
             told: None,
@@ -185,8 +197,10 @@ impl Sender {
 
     /// What to do with a packet. Changes of layers within the stream take effect at the picture that allows them.
     #[inline]
-    pub(crate) fn step(&mut self, stream: usize, meta: &Meta) -> Step {
-        if self.is_paused() || !self.is_connected {
+    pub(crate) fn step(&mut self, stream: usize, place: u8, meta: &Meta) -> Step {
+        let is_refused =
+            self.pin.as_ref().is_some_and(|pin| pin.is_strict && pin.place.is_some_and(|pinned| pinned != place));
+        if self.is_paused() || !self.is_connected || is_refused {
             return Step::Ignore;
         }
         if Some(stream) == self.current && !self.is_waiting {
@@ -201,9 +215,14 @@ impl Sender {
     fn filter(&mut self, meta: &Meta) -> Step {
         let info = &meta.info;
         if meta.info.begins_frame && self.numbering.is_in_order(meta.number) {
+            let before = self.layers;
             self.adapt(meta);
+            if self.layers != before {
+                (self.former_layers, self.layers_since) = (before, meta.number);
+            }
         }
-        let (spatial, temporal) = self.layers;
+        // A late packet has the fate of its picture.
+        let (spatial, temporal) = if meta.number < self.layers_since { self.former_layers } else { self.layers };
         if info.spatial <= spatial && info.temporal <= temporal { Step::Forward } else { Step::Skip }
     }
 
@@ -224,10 +243,13 @@ impl Sender {
 
     /// Layers within the stream: without SVC all spatial ones.
     fn wanted_layers(&self) -> (u8, u8) {
-        let pinned = self.pin.and_then(|pin| pin.temporal);
+        let pin = self.pin.as_ref();
         let choice = self.choice.unwrap_or(LayerChoice { spatial: u8::MAX, temporal: u8::MAX });
         let spatial = if self.is_svc { choice.spatial } else { u8::MAX };
-        (spatial, pinned.unwrap_or(choice.temporal))
+        // Nothing is chosen within a layer that is pinned: the choice is one from before.
+        let has_all = self.has_all_temporal || pin.is_some_and(|pin| pin.place.is_some());
+        let temporal = if has_all { u8::MAX } else { choice.temporal };
+        (spatial, pin.and_then(|pin| pin.temporal).unwrap_or(temporal))
     }
 
     /// Whether a spatial layer above those forwarded is wanted: it needs a key frame.
@@ -291,7 +313,11 @@ impl Sender {
             is_filler: true,
             ..Planned::default()
         };
-        self.remember(&planned).then_some(planned)
+        if !self.remember(&planned) {
+            return None;
+        }
+        self.forwarded += 1; // a packet without octets, RFC 3550 6.4.1
+        Some(planned)
     }
 
     fn slot(&mut self, out: u64) -> Option<&mut Planned> {
@@ -350,6 +376,7 @@ impl Sender {
         self.is_waiting = false;
         self.dropped_picture = None;
         self.layers = self.wanted_layers();
+        self.layers_since = 0;
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "time stamps wrap at 32 bits")]

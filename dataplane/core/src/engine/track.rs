@@ -75,6 +75,7 @@ impl Track {
         made
     }
 
+    /// What the command says of it; the layers stay where they are.
     pub(crate) fn update(&mut self, command: &SetTrack) {
         self.mid = Arc::clone(&command.mid);
         self.codec = command.codec;
@@ -87,6 +88,14 @@ impl Track {
     /// Layers, at least one.
     pub(crate) fn layer_count(&self) -> usize {
         self.rids.len().max(1)
+    }
+
+    /// Where the layer is now that was at `place` among `former` rids; `None` where it is gone.
+    pub(crate) fn place_now(&self, place: usize, former: &[Arc<str>]) -> Option<u8> {
+        match former.get(place) {
+            Some(rid) => self.place_of(rid),
+            None => (place == 0 && former.is_empty() && self.rids.is_empty()).then_some(0),
+        }
     }
 
     /// The place of a rid.
@@ -152,7 +161,7 @@ impl Track {
         if sender.is_paused() || self.is_muted || !sender.is_connected {
             return None;
         }
-        let pin = sender.pin.and_then(|pin| pin.place.map(|place| (place, pin.is_strict)));
+        let pin = sender.pin.as_ref().and_then(|pin| pin.place.map(|place| (place, pin.is_strict)));
         let (cap, is_strict) = match pin {
             Some((place, is_strict)) => (place, is_strict),
             None if sender.is_svc => (0, false),

@@ -41,6 +41,8 @@ pub(crate) enum Inbound {
         place: u8,
         primary: Option<u32>,
     },
+    /// One that its layer went on without, under another SSRC; late packets of it must not take the layer back.
+    Former(usize),
 }
 
 /// An SSRC that the SDP names.

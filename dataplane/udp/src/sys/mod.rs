@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::c_int;
 
-pub(crate) use poll::{Interest, Poller, Ready, wait_writable};
+pub(crate) use poll::{Interest, Poller, Ready, wait_readable, wait_writable};
 pub(crate) use receive::{RECEIVE_BATCH, Receiver};
 pub(crate) use send::{Filled, PushError, Sender};
 

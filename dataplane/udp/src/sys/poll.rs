@@ -121,6 +121,16 @@ impl Poller {
     }
 }
 
+/// Waits until a socket has something to read, at most so long.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let nanos = libc::c_long::from(timeout.subsec_nanos());
+    let limit = libc::timespec { tv_sec: 0, tv_nsec: nanos };
+    // SAFETY: one entry and the limit, both alive during the call; no signal mask.
+    let count = unsafe { libc::ppoll(&raw mut entry, 1, &raw const limit, std::ptr::null()) };
+    count > 0
+}
+
 /// Waits at most `millis` until a socket takes more; whether it does.
 pub(crate) fn wait_writable(socket: impl AsFd, millis: c_int) -> bool {
     let mut entry = libc::pollfd { fd: socket.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };

@@ -1,0 +1,120 @@
+"""Networks that tests and benches make for themselves: a namespace behind a veth pair, and a slow link on it.
+
+Everything needs root, and everything is named by the process that made it, so that what a killed run leaves behind is
+found and removed by the next one. Namespaces and interfaces of others are never touched.
+"""
+
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+BENCH_SUBNET: Final = "10.231.77"
+# Two runs at a time must not share one: their routes would be each other's.
+E2E_SUBNET: Final = f"10.231.{128 + os.getpid() % 128}"
+BURST: Final = "5kb"
+LATENCY: Final = "300ms"
+PREFIX: Final = "parley"
+
+
+class NoNetwork(Exception):
+    """The machine cannot give what is asked for; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """`near` is the interface of this machine, and the way to `far_host`, which is alone in `namespace`."""
+
+    namespace: str
+    near: str
+    near_host: str
+    far_host: str
+
+    def throttle(self, kbit: int) -> None:
+        """Lets no more through to the namespace than `kbit` thousand bits a second, by a token bucket whose queue holds
+        300 ms. The other direction stays free. Raises NoNetwork where the kernel has no such bucket."""
+        rate = f"{kbit}kbit"
+        _run(
+            "tc", "qdisc", "replace", "dev", self.near, "root", "tbf", "rate", rate, "burst", BURST, "latency", LATENCY
+        )
+
+    def release(self) -> None:
+        """Makes the link as fast as the machine again."""
+        _run("tc", "qdisc", "del", "dev", self.near, "root")
+
+    def wrapped(self, program: str, folder: Path) -> Path:
+        """A script in `folder` that runs `program` inside the namespace, for what takes a path and not a command."""
+        script = folder / f"{self.namespace}-{Path(program).name}"
+        script.write_text(f'#!/bin/sh\nexec ip netns exec {self.namespace} {program} "$@"\n')
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+        return script
+
+
+def _run(*command: str) -> str:
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ended.returncode:
+        raise NoNetwork(f"{' '.join(command)}: {ended.stderr.strip()}")
+    return ended.stdout
+
+
+def obstacle(*tools: str) -> str | None:
+    """Why there can be no namespace, before anything is tried; None where nothing is known to be in the way."""
+    if os.geteuid() != 0:
+        return "a network namespace needs root"
+    for tool in ("ip", *tools):
+        if shutil.which(tool) is None:
+            return f"there is no {tool} command"
+    return None
+
+
+@contextmanager
+def pair(purpose: str, subnet: str) -> Iterator[Pair]:
+    """A namespace behind a pair for the time of the block: .1 of `subnet` is here and .2 there; nothing is routed.
+
+    Raises NoNetwork where it cannot be made.
+    """
+    if why_not := obstacle():
+        raise NoNetwork(why_not)
+    remove_leftovers(purpose)
+    mark = f"{purpose[0]}{os.getpid() % 100_000}"
+    made = Pair(f"{PREFIX}-{purpose}-{os.getpid()}", f"p{mark}a", f"{subnet}.1", f"{subnet}.2")
+    try:
+        _make(made, f"p{mark}b")
+        yield made
+    finally:
+        _remove(made.namespace)
+
+
+def remove_leftovers(purpose: str) -> None:
+    """Removes the namespaces of runs for the same purpose whose process is no more."""
+    named = re.compile(rf"^{PREFIX}-{purpose}-(\d+)\b", re.MULTILINE)
+    for found in named.finditer(_run("ip", "netns", "list")):
+        if not Path(f"/proc/{found[1]}").exists():
+            _remove(found[0])
+
+
+def _make(made: Pair, far: str) -> None:
+    inside = ("ip", "-n", made.namespace)
+    _run("ip", "netns", "add", made.namespace)
+    _run("ip", "link", "add", made.near, "type", "veth", "peer", "name", far, "netns", made.namespace)
+    _run("ip", "addr", "add", f"{made.near_host}/30", "dev", made.near)
+    _run("ip", "link", "set", made.near, "up")
+    _run(*inside, "addr", "add", f"{made.far_host}/30", "dev", far)
+    _run(*inside, "link", "set", far, "up")
+    _run(*inside, "link", "set", "lo", "up")
+
+
+def _remove(namespace: str) -> None:
+    """The pair goes with the namespace, and that goes with the last process in it."""
+    with suppress(NoNetwork):
+        for process in _run("ip", "netns", "pids", namespace).split():
+            with suppress(ProcessLookupError):
+                os.kill(int(process), signal.SIGKILL)
+        _run("ip", "netns", "del", namespace)
