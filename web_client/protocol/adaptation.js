@@ -39,6 +39,11 @@ const MAX_GAP_MS = 10_000;
  * @property {number} [least] the lowest step that has an effect now, an index of STEPS
  */
 
+/** Whether a link with these numbers is a bad one. @param {number} loss @param {number} roundTripS */
+export function isBadLink(loss, roundTripS) {
+  return loss > MAX_LOSS || roundTripS > MAX_ROUND_TRIP_S;
+}
+
 export class Adaptation {
   #level = 0;
   #last = Number.NEGATIVE_INFINITY;
@@ -67,7 +72,7 @@ export class Adaptation {
 
   /** @param {Sample} sample @returns {boolean} whether the step changed */
   take({ now, loss, roundTripS, least = STEPS.length - 1 }) {
-    const isBad = loss > MAX_LOSS || roundTripS > MAX_ROUND_TRIP_S;
+    const isBad = isBadLink(loss, roundTripS);
     if (isBad !== this.#isBad || now - this.#last > MAX_GAP_MS || now < this.#last) this.#since = now;
     this.#isBad = isBad;
     this.#last = now;

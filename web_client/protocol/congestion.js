@@ -8,7 +8,7 @@
  * Events: `change` ({step, level, isVideoPaused, wasVideoPaused, isOwnWish}).
  */
 
-import { Adaptation, LEAST_RECEIVING, LEAST_SHARING, STEPS } from './adaptation.js';
+import { Adaptation, LEAST_RECEIVING, LEAST_SHARING, STEPS, isBadLink } from './adaptation.js';
 import { Emitter } from './events.js';
 import { LinkMeter } from './link_meter.js';
 
@@ -64,9 +64,14 @@ export class Congestion extends Emitter {
     if (link && this.#timer !== undefined) this.take({ now: this.now(), ...link });
   }
 
-  /** @param {import('./adaptation.js').Sample} sample */
-  take(sample) {
-    if (this.#adaptation.take({ least: this.#least(), ...sample })) this.#apply();
+  /**
+   * A measurement. Loss that may be somebody else's never costs what one sends, nor keeps it back.
+   * @param {{now: number, loss: number, ownLoss?: number, roundTripS: number}} measured
+   */
+  take({ now, loss, ownLoss = loss, roundTripS }) {
+    const least = isBadLink(ownLoss, roundTripS) ? this.#least() : LEAST_RECEIVING;
+    const counted = this.#adaptation.level > LEAST_RECEIVING ? ownLoss : loss;
+    if (this.#adaptation.take({ now, loss: counted, roundTripS, least })) this.#apply();
   }
 
   /** The lowest step that changes anything. */

@@ -3,7 +3,8 @@
  *
  * Loss is taken over the last three seconds, so that a few packets more or less do not decide. What one sends is told by
  * the SFU's reports. What one receives also lacks what was lost between its publisher and the SFU; so it is counted by
- * publisher, and the middle one stands for the link: a single publisher on a bad link changes nothing for the others.
+ * publisher, and the middle one stands for the link: one of several on a bad link changes nothing for the others. Where
+ * only one is received nobody can tell whose link it is, so `ownLoss` leaves that out.
  */
 
 const WINDOW_MS = 3000;
@@ -37,7 +38,7 @@ function sentLoss(first, last) {
   return fraction(lost, all);
 }
 
-/** @param {Snapshot} first @param {Snapshot} last @param {Map<string, string>} publishers @returns {number | null} */
+/** @param {Snapshot} first @param {Snapshot} last @param {Map<string, string>} publishers @returns {{loss: number, isOwn: boolean}} */
 function receivedLoss(first, last, publishers) {
   /** @type {Map<string, {lost: number, all: number}>} */
   const sums = new Map();
@@ -54,7 +55,7 @@ function receivedLoss(first, last, publishers) {
   }
   const known = [...sums.values()].map(({ lost, all }) => fraction(lost, all)).filter((value) => value !== null);
   known.sort((a, b) => a - b);
-  return known[Math.floor((known.length - 1) / 2)] ?? null;
+  return { loss: known[Math.floor((known.length - 1) / 2)] ?? 0, isOwn: known.length > 1 };
 }
 
 /** Of the pair in use; of the SFU's reports where the browser does not tell it. @param {Snapshot} snapshot @returns {number} seconds */
@@ -74,10 +75,11 @@ export class LinkMeter {
   #history = new WeakMap();
 
   /**
-   * Measures the connections that are up; null where none is.
+   * Measures the connections that are up; null where none is. `ownLoss` is the part of the loss that is certainly of
+   * one's own link.
    * @param {{publish: Measured | null, subscribe: Measured | null}} transports
    * @param {number} now milliseconds
-   * @returns {Promise<{loss: number, roundTripS: number} | null>}
+   * @returns {Promise<{loss: number, ownLoss: number, roundTripS: number} | null>}
    */
   async measure(transports, now) {
     const both = [transports.publish, transports.subscribe];
@@ -86,6 +88,7 @@ export class LinkMeter {
     if (!found.length) return null;
     return {
       loss: Math.max(...found.map(({ loss }) => loss)),
+      ownLoss: Math.max(...found.map(({ ownLoss }) => ownLoss)),
       roundTripS: Math.max(...found.map(({ roundTripS }) => roundTripS)),
     };
   }
@@ -101,7 +104,12 @@ export class LinkMeter {
     const history = recent.length ? recent : before.slice(-1); // also where measurements are rare
     const first = history[0] ?? last;
     this.#history.set(connection, [...history, last]);
-    const losses = [sentLoss(first, last), receivedLoss(first, last, publishers)];
-    return { loss: Math.max(...losses.map((loss) => loss ?? 0)), roundTripS: roundTrip(last) };
+    const sent = sentLoss(first, last) ?? 0;
+    const received = receivedLoss(first, last, publishers);
+    return {
+      loss: Math.max(sent, received.loss),
+      ownLoss: Math.max(sent, received.isOwn ? received.loss : 0),
+      roundTripS: roundTrip(last),
+    };
   }
 }

@@ -53,6 +53,16 @@ test('loss that all have is the link', async () => {
   assert.equal(Math.round((await measure(1000)).loss * 100), 10);
 });
 
+test('with one publisher nobody can tell whose link loses packets', async () => {
+  for (const [publishers, own] of [[['a'], 0], [['a', 'b'], 0.1]]) {
+    const { measure, add } = receiving(...publishers);
+    await measure(0);
+    for (const index of publishers.keys()) add(index, 90, 10);
+    const { loss, ownLoss } = await measure(1000);
+    assert.deepEqual([loss, ownLoss], [0.1, own]);
+  }
+});
+
 test('a few packets say nothing, and late ones are not lost', async () => {
   const { measure, add } = receiving('a');
   await measure(0);
@@ -77,7 +87,7 @@ test('what one sends is told by the reports of the SFU, weighed by packets, and 
   await meter.measure({ publish: { connection }, subscribe }, 0);
   sent = 100;
   const found = await meter.measure({ publish: { connection }, subscribe }, 1000);
-  assert.deepEqual(found, { loss: 0.1, roundTripS: 0.5 });
+  assert.deepEqual(found, { loss: 0.1, ownLoss: 0.1, roundTripS: 0.5 });
 });
 
 test('connections that are not up are not measured', async () => {
@@ -218,6 +228,20 @@ test('a bad link lowers what is received, then what is sent, then stops the came
   assert.equal(call.room.people.get('me').isVideoOn, true);
   await pass(40);
   assert.deepEqual(state(), ['full', 1280, '111', true]);
+  call.leave();
+});
+
+test('loss that may be of the only other person costs nothing that is sent', async () => {
+  const { call } = await inCall();
+  let now = 0;
+  const pass = (seconds, ownLoss) => {
+    for (const end = now + seconds * 1000; now < end; now += 1000)
+      call.congestion.take({ now, loss: 0.2, ownLoss, roundTripS: 0.05 });
+    return call.congestion.step;
+  };
+  assert.equal(pass(60, 0), 'thumbnails');
+  assert.equal(pass(30, 0.2), 'no-video');
+  assert.equal(pass(120, 0), 'thumbnails');
   call.leave();
 });
 
