@@ -28,7 +28,7 @@ from tests.support.visitor import Visitor, wait_for
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 FULL: Final = (640, 360)  # two layers: this one and half of it
-LESS_KBIT: Final = 400
+LESS_KBIT: Final = 500
 SOUND_ONLY_KBIT: Final = (
     110  # one voice takes 76 on the wire and reports 14, which leaves nothing that a picture could use
 )

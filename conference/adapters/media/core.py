@@ -28,7 +28,7 @@ from conference.ports.forwarding import (
 )
 from conference.protocol import stun
 
-CONSENT_CHECK_S: Final = 0.5
+CONSENT_CHECK_S: Final = 0.2
 MAX_DATAGRAM: Final = 1_500
 MAX_EVENTS: Final = 4_096
 ADDRESS_HOLD_S: Final = DISCONNECTED_S  # an address in use by one transport cannot be claimed by another

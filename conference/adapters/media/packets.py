@@ -22,7 +22,7 @@ from conference.protocol.rtp import RtpPacket
 FEEDBACK_S: Final = 0.06
 LEVELS_S: Final = 0.2
 REPORT_S: Final = 1.0
-AIM_S: Final = 0.5
+AIM_S: Final = 0.2
 MAX_BLOCKS: Final = 31
 MEDIA_ACTIVE_S: Final = 3.0
 REPORTED_S: Final = 6.0  # what a peer reported longer ago says nothing about its link now
