@@ -14,7 +14,8 @@ from conference.domain.errors import ProtocolError
 from conference.protocol import rtp, stun
 from tests.support.engine import has_native
 
-pytestmark = pytest.mark.skipif(not has_native(), reason="the native module is not installed")
+needs_native = pytest.mark.skipif(not has_native(), reason="the native module is not installed")
+pytestmark = [pytest.mark.interop, needs_native]
 if has_native():
     from parley_dataplane import _native
 
