@@ -357,16 +357,17 @@ fn decide(
         });
     }
     let audio = transport.sent.rate(|sent| sent.audio);
+    let is_wide = scratch.videos.iter().any(|video| senders.get(video.sender).is_some_and(|s| s.head.has_wide()));
     let spending = Budget {
         estimate: budget.congestion.estimate(),
         audio,
         retransmissions: transport.sent.rate(|sent| sent.repairs),
-        has_feedback: budget.congestion.has_feedback(),
+        has_feedback: budget.congestion.has_feedback() || (is_wide && budget.congestion.awaits_feedback(now)),
     };
     budget.allocator.allocate(now, spending, budget.last_n, &mut demands, assignments);
     budget.congestion.set_demand(budget.allocator.wanted() + audio);
     if let Some(rate) = budget.allocator.resume_probe(now) {
-        budget.congestion.request_probe(rate + audio, now);
+        budget.congestion.request_probe(rate, now);
     }
 }
 

@@ -155,8 +155,10 @@ pub(super) fn size_of(planned: &Planned, (_, descriptor, payload): Stored<'_>) -
 
 /// Video that would burst over what the link carries waits for its turn; audio never does.
 fn must_wait(transport: &mut Transport, sender: &Sender, planned: &Planned, stored: Stored<'_>, now: Instant) -> bool {
-    let Some(budget) = transport.budget.as_mut().filter(|budget| sender.is_video && budget.congestion.has_feedback())
-    else {
+    let Some(budget) = transport.budget.as_mut().filter(|budget| {
+        let congestion = &budget.congestion;
+        sender.is_video && (congestion.has_feedback() || (sender.head.has_wide() && congestion.awaits_feedback(now)))
+    }) else {
         return false;
     };
     !budget.queue.is_empty() || !budget.pacer.may_send(size_of(planned, stored), now)

@@ -41,6 +41,10 @@ impl Engine {
 
     /// When the transport is due next; `None` where nothing waits any more.
     fn pace_transport(&mut self, key: usize, io: &mut Io<'_>) -> Option<Instant> {
+        let is_limited = self.transports.get(key)?.budget.as_ref().is_some_and(|budget| budget.is_limited);
+        if is_limited {
+            self.let_time_pass(key, io.now); // a probe that begins is sent from now on
+        }
         let Self { transports, senders, streams, stats, events, pacing, asking, .. } = self;
         let transport = transports.get_mut(key)?;
         let mut lane = Lane { stats, events, pacing, asking, io };
@@ -48,7 +52,7 @@ impl Engine {
         let mut note = |at: Instant| due = Some(due.map_or(at, |known: Instant| known.min(at)));
         while let Some(&(sender_key, out)) = transport.budget.as_ref().and_then(|budget| budget.queue.front()) {
             let now = lane.io.now;
-            let sender = senders.get(sender_key as usize);
+            let sender = senders.get(sender_key as usize).filter(|sender| !sender.is_paused());
             let planned = sender.and_then(|sender| sender.planned(out));
             let stored = planned.and_then(|p| streams.get(p.stream as usize)?.store.get(p.number));
             let budget = transport.budget.as_mut()?;
@@ -60,15 +64,14 @@ impl Engine {
                 budget.queue.pop_front();
                 transmit(sender, transport, &planned, stored, &mut lane);
             } else {
-                budget.queue.pop_front(); // its sender is gone, or what it stood for
+                budget.queue.pop_front(); // its sender is gone or paused, or what it stood for is gone
             }
         }
         if let Some(at) = probe(transport, senders, &mut lane) {
             note(at);
         }
-        if transport.budget.as_ref().is_some_and(|budget| budget.is_limited) {
+        if is_limited {
             note(lane.io.now + BUSY_TICK);
-            self.let_time_pass(key, io.now);
         }
         due
     }
