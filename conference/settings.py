@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         "auto", description="Data plane: native, reference (Python, slow), or native where its wheel is installed."
     )
     sfu_workers: int = Field(
-        0, ge=0, le=256, description="Packet workers of the native data plane; 0: one per core less one, at least one."
+        0, ge=0, le=64, description="Packet workers of the native data plane; 0: one per core less one, at least one."
     )
     sfu_video_codecs: str = Field(
         "VP8,H264,VP9,AV1",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 NATIVE_WHEEL: Final = "parley_dataplane"
+MAX_WORKERS: Final = 64  # of the native engine (dataplane/udp/src/pipes.rs): a pipe names both its workers in its id
 Wanted = Literal["auto", "native", "reference"]
 
 
@@ -34,7 +35,8 @@ def choose(wanted: Wanted, workers: int, *, is_installed: bool, cores: int) -> E
     asked = "asked for" if wanted == "native" else "its wheel is installed"
     if workers:
         return EngineChoice("native", workers, f"{asked}; as many packet workers as set")
-    return EngineChoice("native", max(1, cores - 1), f"{asked}; one packet worker per core less one of {cores}")
+    by_cores = min(max(1, cores - 1), MAX_WORKERS)
+    return EngineChoice("native", by_cores, f"{asked}; one packet worker per core less one of {cores}")
 
 
 def usable_cores() -> int:

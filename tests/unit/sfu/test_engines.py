@@ -20,6 +20,7 @@ pytestmark = pytest.mark.unit
     [
         ("auto", 0, True, 4, ("native", 3)),
         ("auto", 0, True, 1, ("native", 1)),
+        ("auto", 0, True, 128, ("native", 64)),
         ("auto", 6, True, 4, ("native", 6)),
         ("auto", 6, False, 4, ("reference", 1)),
         ("native", 0, True, 2, ("native", 1)),
