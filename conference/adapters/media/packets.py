@@ -97,8 +97,8 @@ class PacketMover:
             return
         transport.media_at = now
         stream.rates.add(len(packet.payload))
-        if stream.received == 1:
-            track.aim_all(now)  # a layer that begins
+        if stream.is_beginning:
+            track.aim_all(now)  # a layer begins, or goes on
         passed = transport.passed(packet)
         if passed.level is not None and passed.level & 0x7F < track.level:
             track.level = passed.level & 0x7F

@@ -47,25 +47,25 @@ class Vp8Pictures:
             self._numbers.begin(descriptor.picture_id, self._numbers.highest_out + 1)
             self._tl0_offset = self._tl0 + 1 - descriptor.tl0
 
-    def admits(self, descriptor: Vp8Descriptor, timestamp: int) -> bool:
-        """Whether the packet's picture goes out."""
+    def admits(self, descriptor: Vp8Descriptor, timestamp: int, *, is_key: bool = False) -> bool:
+        """Whether the packet's picture goes out. `is_key`: the packet begins a key frame."""
         known = self._fates.get(timestamp)
         if known is not None:
             return known
         self.seen = max(self.seen, descriptor.temporal)
         if self._newest is None or (timestamp - self._newest) & 0xFFFFFFFF < 0x80000000:
             self._newest = timestamp
-            self._adjust(descriptor)
+            self._adjust(descriptor, is_key)
         fate = descriptor.temporal <= self.top
         self._fates[timestamp] = fate
         if len(self._fates) > MAX_PICTURES:
             del self._fates[next(iter(self._fates))]
         return fate
 
-    def _adjust(self, descriptor: Vp8Descriptor) -> None:
+    def _adjust(self, descriptor: Vp8Descriptor, is_key: bool) -> None:
         wanted = MAX_TEMPORAL if self.limit is None else self.limit
         is_next = descriptor.temporal == self.top + 1 <= wanted
-        if wanted < self.top:
+        if is_key or wanted < self.top:
             self.top = wanted
         elif is_next and descriptor.is_sync:
             self.top = descriptor.temporal

@@ -10,6 +10,7 @@ from conference.protocol import rtcp
 from conference.protocol.payload import is_video
 from conference.protocol.rtp import unroll
 
+LAYER_ALIVE_S: Final = 1.5  # a layer that was silent for so long is not received any more
 HISTORY: Final = 1_024  # packets in which duplicates are recognised; older ones are dropped
 MAX_GAP: Final = 256  # a greater jump is a new start, not a loss
 NACK_DELAY_S: Final = 0.01
@@ -129,6 +130,7 @@ class Stream:
         "base",
         "clock_rate",
         "highest",
+        "is_beginning",
         "is_video",
         "key_frames",
         "last_arrival",
@@ -153,6 +155,7 @@ class Stream:
         self.highest = self.base = -1
         self.received = 0
         self.last_arrival = 0.0
+        self.is_beginning = False  # the newest packet is the first, or the first after a silence
         self.sr: rtcp.SenderReport | None = None
         self.sr_arrival = 0.0
         self.losses = LossTracker()
@@ -182,6 +185,7 @@ class Stream:
             self._measure(timestamp, now)
         else:
             self.losses.arrived(number)
+        self.is_beginning = not self.received or now - self.last_arrival >= LAYER_ALIVE_S
         self.received += 1
         self.last_arrival = now
         return number

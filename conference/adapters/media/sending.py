@@ -15,7 +15,7 @@ from conference.adapters.media.pictures import FrameNumbers, Vp8Pictures
 from conference.adapters.media.receiving import Stream
 from conference.ports.forwarding import PauseReason, SenderChanged, SetSender, WantTrack
 from conference.protocol import rtcp
-from conference.protocol.payload import Vp8Descriptor, is_video, vp8_descriptor
+from conference.protocol.payload import Vp8Descriptor, begins_key_frame, is_video, vp8_descriptor
 from conference.protocol.rtp import RtpPacket, unroll
 
 CACHE: Final = 512  # packets that RTX can bring back; at 1 Mb/s about five seconds
@@ -148,7 +148,8 @@ class Sender:
             if self.current is not None and stream is not self.current:
                 self._frames.switch(passed.descriptor)
             self._switch(packet, number, stream, descriptor, now)
-        if descriptor is None or self._pictures.admits(descriptor, packet.timestamp):
+        is_key = descriptor is not None and begins_key_frame(self.codec.name, packet.payload)
+        if descriptor is None or self._pictures.admits(descriptor, packet.timestamp, is_key=is_key):
             return self._place(packet, number, descriptor, passed, now)
         if self._numbers.drop(number):
             self._pictures.drop(descriptor)

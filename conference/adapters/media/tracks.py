@@ -2,14 +2,13 @@
 
 from typing import Final
 
-from conference.adapters.media.receiving import Stream
+from conference.adapters.media.receiving import LAYER_ALIVE_S, Stream
 from conference.adapters.media.sending import Sender
 from conference.ports.forwarding import SetTrack
 from conference.protocol.payload import is_video
 from conference.protocol.rtcp import SenderReport
 
 UNRANKED: Final = 1 << 30
-LAYER_ALIVE_S: Final = 1.5  # a layer that was silent for so long is not received any more
 
 
 class Track:
@@ -88,6 +87,8 @@ class Track:
 
     def resume(self, sender: Sender, now: float) -> None:
         """What was paused or muted goes on, video with a key frame."""
+        if self.is_muted:
+            return  # it is asked for when the track is heard again
         self.aim(sender, now)
         self.ask_key_frame(sender, now, urgent=True)
 

@@ -75,7 +75,7 @@ impl Engine {
         }
     }
 
-    /// A layer begins: who waits for it takes it with its first packet.
+    /// A layer begins, or goes on after a silence: who waits for it takes it with its first packet.
     pub(super) fn stream_began(&mut self, key: usize, now: Instant) {
         let Some(track) = self.tracks.get(key) else { return };
         for at in 0..track.senders.len() {

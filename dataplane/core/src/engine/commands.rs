@@ -108,7 +108,7 @@ impl Engine {
 
     fn add_plain(&mut self, id: Arc<str>, path: Path, keys: &Keys, now: Instant) {
         let Path::Udp(address) = path else { return };
-        let key = self.add_transport(Transport::new(id, Kind::Plain { heard: None }, IceAgent::fixed(address)));
+        let key = self.add_transport(Transport::new(id, Kind::Plain { heard: now }, IceAgent::fixed(address)));
         if let Some(former) = self.index.by_path.insert(path, key)
             && let Some(former) = self.transports.get_mut(former)
         {
@@ -258,7 +258,7 @@ impl Engine {
         let Some(sender) = self.senders.get_mut(key) else { return };
         let Some(track) = self.tracks.get(sender.track) else { return };
         sender.interrupt();
-        if is_now && !sender.is_paused() && sender.want.visible {
+        if is_now && !track.is_muted && !sender.is_paused() && sender.want.visible {
             track.aim(sender, &mut self.streams, now);
             let asked = track.ask_key_frame(sender, &mut self.streams, now, true);
             self.note_asking(asked);

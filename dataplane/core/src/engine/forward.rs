@@ -57,6 +57,12 @@ impl Engine {
             return;
         }
         pipe_out(track, group, &self.streams, io);
+        for &key in &track.senders {
+            // Whoever found nothing to receive takes what comes now, and need not lose its beginning.
+            if let Some(sender) = self.senders.get_mut(key).filter(|sender| sender.target.is_none()) {
+                self.asking.extend(track.aim(sender, &mut self.streams, io.now));
+            }
+        }
         let mut lane = Lane {
             stats: &mut self.stats,
             events: &mut self.events,

@@ -59,7 +59,7 @@ impl Engine {
         match first {
             128..=191 => self.receive_media(key, datagram, &mut Io { now, batch, outlet }),
             20..=63 => {
-                if let Some(transport) = self.transports.get(key) {
+                if let Some(transport) = self.transports.get(key).filter(|transport| transport.kind == Kind::Ice) {
                     let event = Event::DtlsReceived { transport: transport.id.clone(), datagram: datagram.to_vec() };
                     self.emit(event);
                 }
@@ -130,7 +130,7 @@ impl Engine {
             }
         };
         if let Kind::Plain { heard } = &mut transport.kind {
-            *heard = Some(io.now);
+            *heard = io.now;
             self.change_link(key, LinkState::Connected);
         }
         let plain = datagram.get(..len).unwrap_or_default();
@@ -244,7 +244,7 @@ impl Engine {
         if let Some(size) = meta.info.size {
             stream.size = size;
         }
-        let is_first = stream.received == 1;
+        let has_begun = core::mem::take(&mut stream.has_begun);
         self.pending_sends += track.senders.len();
         self.is_mid_frame = track.is_video && !meta.marker;
         stream.store.insert(meta, descriptor, payload);
@@ -252,7 +252,7 @@ impl Engine {
         if let Ok(stream) = u32::try_from(key) {
             self.pending.push(Pending { order, stream, number: meta.number });
         }
-        if is_first {
+        if has_begun {
             self.stream_began(track_key, now);
         }
     }

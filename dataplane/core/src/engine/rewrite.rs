@@ -74,7 +74,8 @@ impl Head {
             made.mid_len = u8::try_from(bytes.len()).unwrap_or(0);
         }
         let mut template = [0; TEMPLATE];
-        let mut writer = ExtensionWriter::new(&mut template, false);
+        let always = [ids.transport_cc, ids.audio_level, ids.mid, ids.abs_send_time];
+        let mut writer = ExtensionWriter::new(&mut template, always.into_iter().flatten().any(|id| id > 14));
         let offset = |at: Option<usize>| at.and_then(|at| u8::try_from(at).ok()).unwrap_or(0);
         made.wide_at = offset(ids.transport_cc.and_then(|id| writer.push(id, &[0, 0])));
         made.level_at = offset(ids.audio_level.and_then(|id| writer.push(id, &[0x7F])));

@@ -5,6 +5,7 @@ use core::time::Duration;
 use crate::engine::losses::{KeyFrameThrottle, LossTracker};
 use crate::engine::rates::RateMeter;
 use crate::engine::store::PacketStore;
+use crate::engine::track::LAYER_ALIVE;
 use crate::payload::descriptor::DependencyDescriptorReader;
 use crate::time::Instant;
 use crate::wire::rtcp::ReportBlock;
@@ -35,6 +36,8 @@ pub(crate) struct Stream {
     base: u64,
     pub(crate) received: u64,
     pub(crate) last_arrival: Instant,
+    /// The newest packet is the first, or the first after a silence; whoever acts on that clears it.
+    pub(crate) has_begun: bool,
     pub(crate) sr: Option<Report>,
     pub(crate) losses: LossTracker,
     pub(crate) key_frames: KeyFrameThrottle,
@@ -62,6 +65,7 @@ impl Stream {
             base: 0,
             received: 0,
             last_arrival: Instant::default(),
+            has_begun: false,
             sr: None,
             losses: LossTracker::default(),
             key_frames: KeyFrameThrottle::new(place > 0),
@@ -111,6 +115,7 @@ impl Stream {
     }
 
     fn take(&mut self, number: u64, now: Instant) -> Option<u64> {
+        self.has_begun = self.received == 0 || now.since(self.last_arrival) >= LAYER_ALIVE;
         self.received += 1;
         self.last_arrival = now;
         Some(number)

@@ -62,11 +62,11 @@ impl Engine {
             self.schedule.feedback = now + FEEDBACK;
             self.send_feedback(&mut io);
         }
+        self.visit_share(&mut io);
         if now >= self.schedule.levels {
             self.schedule.levels = now + LEVELS;
             self.emit_levels();
         }
-        self.visit_share(&mut io);
         self.run_allocations(now);
         self.ask_key_frames(&mut io);
     }
@@ -215,7 +215,7 @@ impl Engine {
         let Some(transport) = self.transports.get_mut(key) else { return };
         match transport.kind {
             Kind::Plain { heard } => {
-                if heard.is_some_and(|at| now.since(at) >= PLAIN_SILENCE) {
+                if now.since(heard) >= PLAIN_SILENCE {
                     self.change_link(key, LinkState::Disconnected);
                 }
             }

@@ -141,8 +141,8 @@ impl SentMeter {
 pub(crate) enum Kind {
     /// ICE-lite.
     Ice,
-    /// A fixed address; the moment of the last authentic packet.
-    Plain { heard: Option<Instant> },
+    /// A fixed address; the moment of the last authentic packet, before the first one that of its making.
+    Plain { heard: Instant },
 }
 
 /// What the link to a subscriber carries and who gets it.
