@@ -228,8 +228,8 @@ class Transport:
         level = found.get(ids.audio_level) if ids.audio_level else None
         return Passed(
             level[0] if level else None,
-            found.get(ids.orientation) if ids.orientation else None,
-            found.get(ids.dependency_descriptor) if ids.dependency_descriptor else None,
+            (found.get(ids.orientation, b"")[:1] or None) if ids.orientation else None,  # 3GPP TS 26.114: one byte
+            (found.get(ids.dependency_descriptor) or None) if ids.dependency_descriptor else None,
         )
 
     def streams(self) -> list[Stream]:

@@ -131,7 +131,7 @@ fn forward_to(
         let meta = stored.0;
         let planned = match sender.step(stream_key, stream.place, meta) {
             Step::Ignore => continue,
-            Step::Skip => sender.skip(meta, packet.stream),
+            Step::Skip => sender.skip(meta, packet.stream, lane.io.now),
             Step::Forward => sender.plan(meta, packet.stream, lane.io.now),
             Step::Switch => {
                 let former = sender.current.and_then(|current| streams.get(current));

@@ -58,11 +58,9 @@ impl Engine {
         };
         match first {
             128..=191 => self.receive_media(key, datagram, &mut Io { now, batch, outlet }),
-            20..=63 => {
-                if let Some(transport) = self.transports.get(key).filter(|transport| transport.kind == Kind::Ice) {
-                    let event = Event::DtlsReceived { transport: transport.id.clone(), datagram: datagram.to_vec() };
-                    self.emit(event);
-                }
+            20..=63 if let Some(transport) = self.transports.get(key).filter(|known| known.kind == Kind::Ice) => {
+                let event = Event::DtlsReceived { transport: transport.id.clone(), datagram: datagram.to_vec() };
+                self.emit(event);
             }
             _ => self.dropped(Dropped::UnknownProtocol),
         }

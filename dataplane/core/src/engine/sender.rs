@@ -267,8 +267,9 @@ impl Sender {
 
     /// Takes a packet to forward: its outgoing number and fields. `None` for one whose number is gone.
     pub(crate) fn plan(&mut self, meta: &Meta, stream: u32, now: Instant) -> Option<Planned> {
-        let is_in_order = self.numbering.is_in_order(meta.number);
+        let newest = self.numbering.highest();
         let place = self.numbering.place(meta.number)?;
+        let is_newest = place.number > newest;
         let is_last = self.is_svc && meta.info.ends_spatial_frame && meta.info.spatial >= self.layers.0;
         let mut planned = Planned {
             out: place.number,
@@ -282,29 +283,34 @@ impl Sender {
             let mask = if fields.is_long { 0x7FFF } else { 0x7F };
             planned.picture = fields.picture_id.wrapping_add(place.picture) & mask;
             planned.tl0 = fields.tl0.wrapping_add(place.tl0);
-            if is_in_order {
+            if is_newest {
                 self.picture = Some((planned.picture, planned.tl0));
             }
         } else if meta.descriptor_len > 0 {
             planned.picture = meta.frame.wrapping_add(place.picture);
-            if is_in_order {
+            if is_newest {
                 self.picture = Some((planned.picture, 0));
             }
         }
         if !self.remember(&planned) {
             return None;
         }
-        if is_in_order {
-            self.last_timestamp = planned.timestamp;
-            self.last_at = Some(now);
-        }
-        self.forwarded += 1;
+        self.count(&planned, is_newest, now);
         self.octets += u64::from(meta.payload_len);
         Some(planned)
     }
 
+    /// A packet goes out (without octets where it is padding alone, RFC 3550 6.4.1); what follows it goes on from there.
+    fn count(&mut self, planned: &Planned, is_newest: bool, now: Instant) {
+        if is_newest {
+            self.last_timestamp = planned.timestamp;
+            self.last_at = Some(now);
+        }
+        self.forwarded += 1;
+    }
+
     /// A packet of a layer that is not forwarded. Where its number was kept for it, padding takes its place.
-    pub(crate) fn skip(&mut self, meta: &Meta, stream: u32) -> Option<Planned> {
+    pub(crate) fn skip(&mut self, meta: &Meta, stream: u32, now: Instant) -> Option<Planned> {
         if self.numbering.is_in_order(meta.number) {
             let picture = meta.info.vp8.map(|fields| fields.picture_id);
             let is_new = picture.is_some() && picture != self.dropped_picture;
@@ -312,6 +318,7 @@ impl Sender {
             self.numbering.skip(meta.number, is_new);
             return None;
         }
+        let newest = self.numbering.highest();
         let place = self.numbering.place(meta.number)?;
         let planned = Planned {
             out: place.number,
@@ -324,7 +331,7 @@ impl Sender {
         if !self.remember(&planned) {
             return None;
         }
-        self.forwarded += 1; // a packet without octets, RFC 3550 6.4.1
+        self.count(&planned, place.number > newest, now);
         Some(planned)
     }
 
