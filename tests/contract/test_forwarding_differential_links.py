@@ -190,6 +190,18 @@ def odd_feedback(studio: Studio) -> None:
     call(studio)
 
 
+def round_trip(studio: Studio) -> None:
+    """What was sent again just now is not sent again before a round trip has passed."""
+    sender = studio.senders["bob/pic"]
+    studio.perform(("clock", 2, 0, 0))
+    studio.wait(500)
+    call(studio)
+    studio.ask(sender, "report", round_trip_us=150_000)
+    for pause_ms in (5, 100, 100, 5):
+        studio.ask(sender, "nack", numbers=(0, 1))
+        studio.wait(pause_ms)
+
+
 def layers_renamed(studio: Studio) -> None:
     """Renegotiated without the lowest layer; the others keep their streams, and a pin its layer."""
     for name in ("bob/cam", "cid/cam"):
@@ -238,6 +250,7 @@ SCENES: tuple[Callable[[Studio], None], ...] = (
     nothing_asked_for,
     odd_packets,
     odd_feedback,
+    round_trip,
     layers_renamed,
     layers_swapped,
     ids_again,

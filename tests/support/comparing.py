@@ -154,7 +154,7 @@ def _check_reports(hearing: Hearing, sender: SetSender) -> Iterator[str]:
     first = hearing.streams[sender.transport_id, sender.ssrc].first
     former: int | None = None
     for at, report in hearing.reports(sender.transport_id, sender.ssrc):
-        before = [packet for packet in packets if packet.at <= at]
+        before = [packet for packet in packets if packet.at < at]  # a tick comes first
         if (report.packets, report.octets) != (len(before), sum(len(p.payload) for p in before)):
             yield f"the report at {at} counts {report.packets} packets and {report.octets} bytes of {len(before)}"
         if former is not None and not SR_EVERY_US[0] <= at - former:

@@ -385,9 +385,11 @@ class Studio:
             self.ask(sender, "fir" if b & 1 else "pli")
 
     def move_report(self, a: int, b: int, c: int) -> None:
+        """A receiver report. Its round trip stays under the least interval of resends: the engines' sender reports come
+        at moments of their own, so that one of them may not know a round trip yet."""
         sender = self._sender(a)
         if sender is not None:
-            self.ask(sender, "report", fraction_lost=b, round_trip_us=10_000 * c)
+            self.ask(sender, "report", fraction_lost=b, round_trip_us=1_000 * c)
 
     def move_pause(self, a: int, b: int, c: int) -> None:
         sender = self._sender(a)

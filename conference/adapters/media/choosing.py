@@ -36,9 +36,13 @@ class Choosing:
         for sender in videos:
             sender.is_beyond = False
         if transport.last_n is not None:
-            shown = sorted((s for s in videos if not s.is_paused), key=self._rank)
+            shown = sorted((s for s in videos if not s.is_paused and not self._is_muted(s)), key=self._rank)
             for sender in shown[transport.last_n :]:
                 sender.is_beyond = True
+
+    def _is_muted(self, sender: Sender) -> bool:
+        """What is muted is not received, and takes no place of another's."""
+        return self._state.tracks[sender.track_id].is_muted
 
     def _rank(self, sender: Sender) -> tuple[bool, bool, int]:
         """Screen shares, what is pinned, then who spoke last; the order of subscribing decides between equals."""

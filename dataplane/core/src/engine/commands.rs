@@ -247,10 +247,12 @@ impl Engine {
     fn mute(&mut self, key: usize, muted: bool, now: Instant) {
         let Some(track) = self.tracks.get_mut(key).filter(|track| track.is_muted != muted) else { return };
         track.is_muted = muted;
-        for sender in track.senders.clone() {
+        let senders = track.senders.clone();
+        self.allocate_for_track(key);
+        self.run_allocations(now); // who is beyond the last N asks for nothing
+        for sender in senders {
             self.begin_again(sender, !muted, now);
         }
-        self.allocate_for_track(key);
     }
 
     /// What the sender forwards next begins with a key frame, which is asked for where it is to come now.
@@ -305,9 +307,10 @@ impl Engine {
         let Some(sender) = self.senders.get_mut(key).filter(|sender| sender.is_stopped != stopped) else { return };
         sender.is_stopped = stopped;
         let transport = sender.transport;
+        self.allocation_due(transport);
+        self.run_allocations(now);
         self.begin_again(key, !stopped, now);
         self.tell_sender(key, now);
-        self.allocation_due(transport);
     }
 
     fn select_layer(&mut self, key: usize, rid: Option<&str>, temporal: Option<u8>, is_strict: bool, now: Instant) {

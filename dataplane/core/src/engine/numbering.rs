@@ -58,10 +58,17 @@ impl Numbering {
         self.segments.get(self.newest).copied().unwrap_or_default()
     }
 
-    /// The shifts of pictures in force.
-    pub(crate) fn pictures(&self) -> (u16, u8) {
-        let current = self.current();
-        (current.picture, current.tl0)
+    /// The shifts of pictures in force at `number`.
+    pub(crate) fn pictures(&self, number: u64) -> (u16, u8) {
+        let segment = self.segment(number).unwrap_or(self.current());
+        (segment.picture, segment.tl0)
+    }
+
+    fn segment(&self, number: u64) -> Option<Segment> {
+        (0..self.count)
+            .filter_map(|back| self.segments.get((self.newest + MAX_SEGMENTS - back) % MAX_SEGMENTS))
+            .find(|segment| segment.first <= number)
+            .copied()
     }
 
     fn set(&mut self, segment: Segment) {
@@ -88,9 +95,7 @@ impl Numbering {
     /// The place of a packet that is forwarded; `None` for one whose number is gone.
     #[expect(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "48 bits, and never below the first")]
     pub(crate) fn place(&mut self, number: u64) -> Option<Place> {
-        let segment = (0..self.count)
-            .filter_map(|back| self.segments.get((self.newest + MAX_SEGMENTS - back) % MAX_SEGMENTS))
-            .find(|segment| segment.first <= number)?;
+        let segment = self.segment(number)?;
         let out = (number as i64 + segment.number) as u64;
         let place = Place { number: out, picture: segment.picture, tl0: segment.tl0 };
         self.highest_in = self.highest_in.max(number);
@@ -155,6 +160,13 @@ mod tests {
         numbering.restart(7, 3, 4);
         assert_eq!(numbering.place(7), Some(Place { number: 106, picture: 3, tl0: 4 }));
         assert_eq!(out(&mut numbering, 6), None);
+    }
+
+    #[test]
+    fn a_late_picture_keeps_the_shift_that_was_in_force_at_its_place() {
+        let mut numbering = numbering();
+        numbering.skip(1_001, true);
+        assert_eq!((numbering.pictures(1_000), numbering.pictures(1_002)), ((0, 0), (u16::MAX, 0)));
     }
 
     #[test]

@@ -380,7 +380,7 @@ impl Sender {
         if is_other && self.current.is_some() {
             self.clock_offset = self.clock_for(meta.timestamp, stream, former, now);
         }
-        let (mut picture, mut tl0) = self.numbering.pictures();
+        let (mut picture, mut tl0) = self.numbering.pictures(meta.number);
         if let (Some(sent), true) = (self.picture, is_other) {
             let (first, first_tl0) = meta.info.vp8.map_or((meta.frame, 0), |fields| (fields.picture_id, fields.tl0));
             picture = sent.0.wrapping_add(1).wrapping_sub(first);
