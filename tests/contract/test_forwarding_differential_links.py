@@ -25,10 +25,8 @@ from tests.support.engine import IDS, PWD, has_native
 from tests.support.recording import Arrive, Item, NativeDriver, Recording, ReferenceDriver, keys_of, play
 from tests.support.studio import SHARES, Studio
 
-pytestmark = [
-    pytest.mark.contract,
-    pytest.mark.skipif(not has_native(), reason="the native wheel is not installed"),
-]
+needs_native = pytest.mark.skipif(not has_native(), reason="the native wheel is not installed")
+pytestmark = [pytest.mark.contract, needs_native]
 
 WIDE_IDS = ExtensionIds(mid=4, audio_level=1, transport_cc=20, abs_send_time=2, orientation=13)
 

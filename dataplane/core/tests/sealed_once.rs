@@ -57,6 +57,8 @@ enum Step {
     Pass {
         millis: u16,
     },
+    /// The sender ends, and another has its SSRCs again.
+    Subscribe,
     /// Another SSRC takes a layer over.
     Restart {
         layer: u8,
@@ -79,6 +81,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (0..2_000_u16, any::<bool>()).prop_map(|(width, visible)| Step::Want { width, visible }),
         1 => prop::option::of(50..2_000_u16).prop_map(|kbps| Step::Cap { kbps }),
         4 => (1..300_u16).prop_map(|millis| Step::Pass { millis }),
+        1 => Just(Step::Subscribe),
         1 => (0..3_u8).prop_map(|layer| Step::Restart { layer }),
     ]
 }
@@ -108,12 +111,13 @@ fn take(call: &mut Call, step: Step) {
             call.apply(Command::CapBandwidth { transport: SUBSCRIBER.into(), rate });
         }
         Step::Pass { millis } => call.pass(Duration::from_millis(u64::from(millis))),
+        Step::Subscribe => call.subscribe(),
         Step::Restart { layer } => call.restart(layer),
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_sealed_twice(plan in prop::collection::vec(steps(), 1..250)) {

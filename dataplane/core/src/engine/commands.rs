@@ -6,8 +6,8 @@ use crate::congestion::Pause;
 use crate::engine::batch::{Batch, Outlet, Path};
 use crate::engine::command::{Command, Credentials, Keys, SetSender, SetTrack, Want};
 use crate::engine::ice::IceAgent;
-use crate::engine::sender::{NOWHERE, Pin, Sender};
-use crate::engine::track::{Origin, Track};
+use crate::engine::sender::Sender;
+use crate::engine::track::{NOWHERE, Origin, Pin, Track};
 use crate::engine::transport::{Inbound, Kind, Named, TokenBucket, Transport};
 use crate::engine::{Engine, Io, ensure_room};
 use crate::srtp::{Opener, Sealer};
@@ -284,18 +284,24 @@ impl Engine {
             }
             self.remove_sender(known);
         }
+        if let Some(&former) = self.transports.get(transport_key).and_then(|t| t.senders.get(&command.ssrc)) {
+            self.remove_sender(former); // two senders never share an SSRC, and with it numbers
+        }
         let random = [self.random.next(), self.random.next(), self.random.next()];
-        let key = self.senders.insert(Sender::new(command, transport_key, track_key, random));
+        let mut made = Sender::new(command, transport_key, track_key, random);
+        if let Some(sealed) = self.transports.get(transport_key).map(|transport| &transport.sealed) {
+            let (media, repairs) = made.indexes();
+            let repaired = command.rtx_ssrc.and_then(|ssrc| sealed.get(&ssrc)).copied();
+            made.begin_above(sealed.get(&command.ssrc).copied().unwrap_or(media), repaired.unwrap_or(repairs));
+        }
+        let key = self.senders.insert(made);
         self.index.senders.insert(Arc::clone(&command.sender), key);
         if let Some(track) = self.tracks.get_mut(track_key) {
             track.senders.push(key);
         }
         let Some(transport) = self.transports.get_mut(transport_key) else { return };
         let has_keys = transport.sealer.is_some();
-        let former = transport.senders.insert(command.ssrc, key);
-        if let Some(former) = former {
-            self.remove_sender(former); // two senders never share an SSRC, and with it numbers
-        }
+        transport.senders.insert(command.ssrc, key);
         self.budget(transport_key, now);
         if has_keys {
             self.connect(key, now);

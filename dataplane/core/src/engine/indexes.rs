@@ -163,6 +163,11 @@ impl Engine {
         if transport.senders.get(&sender.ssrc) == Some(&key) {
             transport.senders.remove(&sender.ssrc);
         }
+        let (media, repairs) = sender.indexes();
+        transport.sealed.insert(sender.ssrc, media);
+        if let Some(ssrc) = sender.rtx_ssrc {
+            transport.sealed.insert(ssrc, repairs);
+        }
         if let Some(budget) = &mut transport.budget {
             budget.queue.retain(|(waiting, _)| *waiting as usize != key);
         }

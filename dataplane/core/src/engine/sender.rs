@@ -13,6 +13,7 @@ use crate::engine::numbering::Numbering;
 use crate::engine::rewrite::Head;
 use crate::engine::store::Meta;
 use crate::engine::stream::{Report, Stream};
+use crate::engine::track::Pin;
 use crate::time::Instant;
 use crate::wire::rtp;
 
@@ -60,18 +61,6 @@ pub(crate) enum Step {
 
 /// Pictures whose late packets are told from others'.
 const PICTURES: usize = 8;
-
-/// The place of a pinned layer that the track does not have.
-pub(crate) const NOWHERE: u8 = u8::MAX;
-
-/// A layer that the control layer chose: its rid, and the place that this has among the track's layers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pin {
-    pub(crate) rid: Option<Arc<str>>,
-    pub(crate) place: Option<u8>,
-    pub(crate) temporal: Option<u8>,
-    pub(crate) is_strict: bool,
-}
 
 /// State of one sender.
 #[derive(Debug)]
@@ -434,6 +423,17 @@ impl Sender {
     pub(crate) fn next_rtx(&mut self) -> u64 {
         self.rtx_number += 1;
         self.rtx_number
+    }
+
+    /// The newest packet indexes under its SSRC and its RTX SSRC.
+    pub(crate) fn indexes(&self) -> (u64, u64) {
+        (self.numbering.highest() - OUT_ORIGIN, self.rtx_number)
+    }
+
+    /// Begins above these.
+    pub(crate) fn begin_above(&mut self, media: u64, repairs: u64) {
+        self.numbering = Numbering::new(OUT_ORIGIN + 1 + media);
+        self.rtx_number = repairs;
     }
 
     /// The time stamp of what was sent last, for padding.

@@ -21,6 +21,18 @@ pub(crate) const MAX_LAYERS: usize = 8;
 /// Rank of a track whose people have not spoken.
 pub(crate) const UNRANKED: u32 = u32::MAX;
 
+/// The place of a pinned layer that the track does not have.
+pub(crate) const NOWHERE: u8 = u8::MAX;
+
+/// A layer that the control layer chose: its rid, and the place that this has among the track's layers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pin {
+    pub(crate) rid: Option<Arc<str>>,
+    pub(crate) place: Option<u8>,
+    pub(crate) temporal: Option<u8>,
+    pub(crate) is_strict: bool,
+}
+
 /// Where a track's packets come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {

@@ -184,6 +184,8 @@ pub(crate) struct Transport {
     pub(crate) named: FxHashMap<u32, Named>,
     pub(crate) tracks: Vec<usize>,
     pub(crate) senders: FxHashMap<u32, usize>,
+    /// The newest indexes under the SSRCs of senders that are gone: one that has an SSRC again goes on above.
+    pub(crate) sealed: FxHashMap<u32, u64>,
     pub(crate) arrivals: ArrivalLog,
     pub(crate) addresses: Vec<Path>,
     pub(crate) ufrags: Vec<Arc<str>>,
@@ -216,6 +218,7 @@ impl Transport {
             named: FxHashMap::default(),
             tracks: Vec::new(),
             senders: FxHashMap::default(),
+            sealed: FxHashMap::default(),
             arrivals: ArrivalLog::default(),
             addresses: Vec::new(),
             ufrags: Vec::new(),

@@ -117,7 +117,14 @@ impl Call {
         made.connect(PUBLISHER, PUBLISHER_PORT, 1);
         made.connect(SUBSCRIBER, SUBSCRIBER_PORT, 3);
         made.set_track();
-        made.apply(Command::SetSender(SetSender {
+        made.subscribe();
+        made
+    }
+
+    /// The subscriber receives the camera; once more under the same SSRCs where it did before.
+    pub fn subscribe(&mut self) {
+        self.apply(Command::RemoveSender { sender: "video".into() });
+        self.apply(Command::SetSender(SetSender {
             sender: "video".into(),
             transport: SUBSCRIBER.into(),
             track: "cam".into(),
@@ -128,7 +135,6 @@ impl Call {
             rtx_ssrc: Some(RTX_SSRC),
             cname: "someone".into(),
         }));
-        made
     }
 
     fn connect(&mut self, name: &str, port: u16, byte: u8) {
