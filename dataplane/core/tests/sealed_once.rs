@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use call::{Call, SUBSCRIBER};
 use parley_core::engine::Command;
+use parley_core::engine::Dropped;
 use parley_core::engine::command::Want;
 use parley_core::units::DataRate;
 use proptest::prelude::*;
@@ -59,6 +60,8 @@ enum Step {
     },
     /// The sender ends, and another has its SSRCs again.
     Subscribe,
+    /// The same keys come again.
+    Keys,
     /// Another SSRC takes a layer over.
     Restart {
         layer: u8,
@@ -82,6 +85,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => prop::option::of(50..2_000_u16).prop_map(|kbps| Step::Cap { kbps }),
         4 => (1..300_u16).prop_map(|millis| Step::Pass { millis }),
         1 => Just(Step::Subscribe),
+        1 => Just(Step::Keys),
         1 => (0..3_u8).prop_map(|layer| Step::Restart { layer }),
     ]
 }
@@ -112,6 +116,7 @@ fn take(call: &mut Call, step: Step) {
         }
         Step::Pass { millis } => call.pass(Duration::from_millis(u64::from(millis))),
         Step::Subscribe => call.subscribe(),
+        Step::Keys => call.repeat_keys(),
         Step::Restart { layer } => call.restart(layer),
     }
 }
@@ -130,7 +135,46 @@ proptest! {
             let former = sealed.insert((packet.ssrc, packet.index), &packet.bytes);
             prop_assert!(former.is_none(), "{} of {} was sealed before", packet.index, packet.ssrc);
         }
+        prop_assert!(call.reports.is_sorted_by(|a, b| a < b), "reports under {:?}", call.reports);
     }
+}
+
+#[test]
+fn keys_that_come_twice_do_not_begin_the_reports_again() {
+    let mut call = Call::new();
+    for _ in 0..4 {
+        call.publish(0, 0, 0, 0, true, 900);
+        call.pass(Duration::from_secs(2));
+        call.repeat_keys();
+    }
+    assert!(call.reports.len() > 2, "{} reports", call.reports.len());
+    assert!(call.reports.is_sorted_by(|a, b| a < b), "reports under {:?}", call.reports);
+}
+
+#[test]
+fn what_waits_too_long_for_its_turn_is_given_up_for_a_key_frame() {
+    let mut call = Call::new();
+    for round in 0..60_u8 {
+        call.publish(0, 0, 0, 0, round == 0, 900);
+        call.pass(Duration::from_millis(33));
+    }
+    call.remb(30_000);
+    call.events.clear();
+    for _ in 0..200 {
+        call.publish(0, 0, 0, 0, false, 1_000);
+    }
+    assert!(call.engine.stats().queued > 0);
+    call.pass(Duration::from_millis(1_100));
+    assert_eq!(call.engine.stats().queued, 0);
+    let dropped = call.engine.stats().dropped[Dropped::PacerOverflow as usize];
+    assert!(dropped > 0, "{dropped} packets were given up");
+    let before = call.sealed.len();
+    call.publish(0, 0, 0, 0, false, 500);
+    call.pass(Duration::from_secs(1));
+    assert_eq!(call.sealed.len(), before, "nothing but a key frame goes on");
+    call.publish(0, 0, 0, 0, true, 500);
+    call.pass(Duration::from_secs(1));
+    assert!(call.sealed.len() > before);
 }
 
 #[test]

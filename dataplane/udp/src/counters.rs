@@ -23,10 +23,12 @@ pub enum Reason {
     PipeFull,
     /// Nobody fetches the events: the oldest.
     EventQueueFull,
+    /// A worker takes no commands any more: those that found no room.
+    CommandQueueFull,
 }
 
 /// How many reasons there are.
-pub const REASONS: usize = 9;
+pub const REASONS: usize = 10;
 
 /// Names of [`Reason`], in its order.
 pub const REASON_NAMES: [&str; REASONS] = [
@@ -39,6 +41,7 @@ pub const REASON_NAMES: [&str; REASONS] = [
     "tcp-silent",
     "pipe-full",
     "event-queue-full",
+    "command-queue-full",
 ];
 
 /// Counts by reason; one thread adds, others read.
@@ -75,7 +78,7 @@ mod tests {
         let counters = Counters::default();
         counters.add(Reason::EventQueueFull, 3);
         counters.add(Reason::SendFailed, 1);
-        assert_eq!(counters.all(), [0, 0, 1, 0, 0, 0, 0, 0, 3]);
+        assert_eq!(counters.all(), [0, 0, 1, 0, 0, 0, 0, 0, 3, 0]);
         assert_eq!(REASON_NAMES[Reason::EventQueueFull as usize], "event-queue-full");
     }
 }

@@ -197,8 +197,8 @@ impl Node {
             }
         }
         for (worker, messages) in self.workers.iter().zip(messages) {
-            if !messages.is_empty() {
-                worker.send(messages);
+            if !messages.is_empty() && !worker.send(messages) {
+                self.has_failed.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -265,7 +265,8 @@ impl Node {
     pub fn snapshot(&self) -> NodeSnapshot {
         let (reply, answers) = sync_channel::<(usize, Snapshot)>(self.workers.len());
         for worker in &self.workers {
-            worker.send([Message::Snapshot(reply.clone())]);
+            // a worker without room for it answers nothing, like one that is late
+            let _ = worker.send(vec![Message::Snapshot(reply.clone())]);
         }
         drop(reply);
         let deadline = Deadline::now() + SNAPSHOT;

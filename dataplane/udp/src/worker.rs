@@ -33,6 +33,8 @@ const FRAME_GAP: Duration = Duration::from_micros(150);
 const MAX_PENDING: usize = 512;
 /// Commands before packets get their turn.
 const MAX_COMMANDS: usize = 512;
+/// Commands that wait for a worker; some 100 for each of 600 people who come at once.
+const MAX_INBOX: usize = 65_536;
 /// Reads of one connection before the others get their turn.
 const MAX_READS: usize = 8;
 /// The longest wait; a clock that is shifted (in tests) is noticed after it.
@@ -159,11 +161,20 @@ impl Shared {
         Self { wake, counters, inbox, has_mail, published, is_stopping }
     }
 
-    /// Gives the worker messages and wakes it.
-    pub(crate) fn send(&self, messages: impl IntoIterator<Item = Message>) {
-        lock(&self.inbox).extend(messages);
+    /// Gives the worker messages and wakes it; false where it has not taken any for so long that these find no room.
+    /// Without all of its commands its state is wrong: it then counts as failed.
+    #[must_use]
+    pub(crate) fn send(&self, messages: Vec<Message>) -> bool {
+        let mut inbox = lock(&self.inbox);
+        if inbox.len() + messages.len() > MAX_INBOX {
+            self.counters.add(Reason::CommandQueueFull, messages.len());
+            return false;
+        }
+        inbox.extend(messages);
+        drop(inbox);
         self.has_mail.store(true, Ordering::Release);
         self.wake.raise();
+        true
     }
 
     pub(crate) fn stop(&self) {
@@ -296,7 +307,7 @@ impl<E: PacketEngine> Worker<E> {
 
     /// How long there is nothing to do.
     fn wait(&self) -> Duration {
-        if self.is_behind || !self.backlog.is_empty() {
+        if self.is_behind || !self.backlog.is_empty() || self.shared.has_mail.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
         let now = self.clock.now();
@@ -399,7 +410,7 @@ impl<E: PacketEngine> Worker<E> {
     /// Applies the commands that came. Called after every read and before what was read is handed in: a datagram that a
     /// peer sent after a command was given meets an engine that knows the command.
     fn run_commands(&mut self) {
-        if self.shared.has_mail.swap(false, Ordering::Acquire) {
+        if self.backlog.is_empty() && self.shared.has_mail.swap(false, Ordering::Acquire) {
             self.backlog.extend(lock(&self.shared.inbox).drain(..));
         }
         if self.backlog.is_empty() {

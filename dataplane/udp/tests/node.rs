@@ -158,6 +158,17 @@ fn a_worker_that_breaks_makes_the_node_unhealthy_and_the_others_go_on() {
 }
 
 #[test]
+fn commands_that_a_worker_does_not_take_are_bounded_and_make_the_node_unhealthy() {
+    let node = node(1);
+    client(&node, 0).send(&[PANIC]).unwrap();
+    eventually("the worker is gone", || !node.is_healthy());
+    for _ in 0..66 {
+        node.apply((0..1_000).map(|number| (0, add_transport(&format!("late-{number}")))));
+    }
+    assert!(dropped(&node, "command-queue-full") > 0);
+}
+
+#[test]
 fn ports_follow_the_base_and_a_port_in_use_is_an_error() {
     let first = node(1);
     let config = |base_port, workers| NodeConfig { host: Ipv4Addr::LOCALHOST.into(), base_port, workers, seed: 1 };

@@ -47,6 +47,7 @@ impl Budgeting {
             allocator: Allocator::new(),
             burst: None,
             queue: std::collections::VecDeque::new(),
+            is_overfull: false,
             last_n: None,
             missed: 0.0,
             next_pass: now,

@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 use crate::engine::pipe::{PipeNotice, PipedPacket};
 
 /// Bytes of the arena; a fuller batch is flushed. Small enough to stay in a core's cache.
-pub const ARENA: usize = 256 * 1_024;
+pub const ARENA: usize = 96 * 1_024;
 /// Segments of one message; longer bursts would only move loss from our queue to a router's.
 pub const MAX_SEGMENTS: usize = 8;
 /// Room that one datagram may take.

@@ -150,7 +150,7 @@ impl Engine {
         };
         let Some(transport) = self.transports.get_mut(key) else { return };
         transport.opener = Some(opener);
-        transport.sealer = Some(sealer);
+        transport.sealer = Some(sealer.after(transport.sealer.as_ref()));
         for sender in transport.senders.values().copied().collect::<Vec<_>>() {
             self.connect(sender, now);
         }

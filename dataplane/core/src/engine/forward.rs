@@ -12,7 +12,7 @@ use crate::engine::rewrite::{Envelope, Stored, write_packet};
 use crate::engine::sender::{OUT_ORIGIN, Planned, Sender, Step};
 use crate::engine::stream::Stream;
 use crate::engine::track::Track;
-use crate::engine::transport::{MAX_QUEUE, Transport};
+use crate::engine::transport::{MAX_QUEUE, Transport, Waiting};
 use crate::engine::{Engine, Io, Pending, count, ensure_room};
 use crate::time::Instant;
 
@@ -143,14 +143,22 @@ fn forward_to(
         let Some(planned) = planned else { continue };
         if must_wait(transport, sender, &planned, stored, lane.io.now) {
             enqueue((key, sender), transport, &planned, lane);
-        } else if transmit(sender, transport, &planned, stored, lane) && !sender.is_first_told {
-            sender.is_first_told = true;
-            lane.events.push_back(Event::FirstForwarded {
-                sender: sender.id.clone(),
-                transport: transport.id.clone(),
-                track: track.id.clone(),
-            });
+        } else if transmit(sender, transport, &planned, stored, lane) {
+            tell_first(sender, transport, track, lane);
         }
+    }
+}
+
+/// Says once that a sender's first packet has left.
+#[inline]
+pub(super) fn tell_first(sender: &mut Sender, transport: &Transport, track: &Track, lane: &mut Lane<'_, '_>) {
+    if !sender.is_first_told {
+        sender.is_first_told = true;
+        lane.events.push_back(Event::FirstForwarded {
+            sender: sender.id.clone(),
+            transport: transport.id.clone(),
+            track: track.id.clone(),
+        });
     }
 }
 
@@ -172,21 +180,17 @@ fn must_wait(transport: &mut Transport, sender: &Sender, planned: &Planned, stor
 
 fn enqueue((key, sender): (usize, &mut Sender), transport: &mut Transport, planned: &Planned, lane: &mut Lane<'_, '_>) {
     let Some(budget) = &mut transport.budget else { return };
-    if budget.queue.len() >= MAX_QUEUE {
-        // What waited longest is the least use by now; the picture is broken either way.
-        budget.queue.clear();
-        sender.interrupt();
-        if let Some(stream) = sender.current {
-            lane.asking.push(stream);
-        }
-        count(lane.stats, Dropped::PacerOverflow);
-        return;
-    }
     if !lane.pacing.contains(&sender.transport) {
         lane.pacing.push(sender.transport);
     }
-    if let Ok(key) = u32::try_from(key) {
-        budget.queue.push_back((key, planned.out));
+    if budget.queue.len() >= MAX_QUEUE {
+        // The picture is broken; the pacer gives up the rest.
+        budget.is_overfull = true;
+        sender.interrupt();
+        lane.asking.extend(sender.current);
+        count(lane.stats, Dropped::PacerOverflow);
+    } else if let Ok(sender) = u32::try_from(key) {
+        budget.queue.push_back(Waiting { sender, out: planned.out, since: lane.io.now });
     }
 }
 

@@ -169,7 +169,7 @@ impl Engine {
             transport.sealed.insert(ssrc, repairs);
         }
         if let Some(budget) = &mut transport.budget {
-            budget.queue.retain(|(waiting, _)| *waiting as usize != key);
+            budget.queue.retain(|waiting| waiting.sender as usize != key);
         }
         self.allocation_due(sender.transport);
     }

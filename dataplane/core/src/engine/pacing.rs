@@ -5,17 +5,20 @@ use core::time::Duration;
 use slab::Slab;
 
 use crate::congestion::Burst;
+use crate::engine::event::Dropped;
 use crate::engine::feedback::repair_envelope;
-use crate::engine::forward::{Lane, note_sent, seal, size_of, transmit};
+use crate::engine::forward::{Lane, note_sent, seal, size_of, tell_first, transmit};
 use crate::engine::rewrite::write_padding;
 use crate::engine::sender::Sender;
 use crate::engine::transport::Transport;
-use crate::engine::{Engine, Io};
+use crate::engine::{Engine, Io, count};
 use crate::time::Instant;
 
 /// Timers finer than this cost more than they bring.
 const STEP: Duration = Duration::from_millis(1);
 const BUSY_TICK: Duration = Duration::from_millis(20);
+/// Video that waited longer is shown by nobody any more: a key frame replaces it.
+const MAX_AGE: Duration = Duration::from_millis(1_000);
 /// Padding of one packet, the most that a byte can tell.
 const PADDING: u8 = 255;
 
@@ -45,15 +48,16 @@ impl Engine {
         if is_limited {
             self.let_time_pass(key, io.now); // a probe that begins is sent from now on
         }
-        let Self { transports, senders, streams, stats, events, pacing, asking, .. } = self;
+        let Self { transports, senders, tracks, streams, stats, events, pacing, asking, .. } = self;
         let transport = transports.get_mut(key)?;
         let mut lane = Lane { stats, events, pacing, asking, io };
+        give_up(transport, senders, &mut lane);
         let mut due: Option<Instant> = None;
         let mut note = |at: Instant| due = Some(due.map_or(at, |known: Instant| known.min(at)));
-        while let Some(&(sender_key, out)) = transport.budget.as_ref().and_then(|budget| budget.queue.front()) {
+        while let Some(&first) = transport.budget.as_ref().and_then(|budget| budget.queue.front()) {
             let now = lane.io.now;
-            let sender = senders.get(sender_key as usize).filter(|sender| !sender.is_paused());
-            let planned = sender.and_then(|sender| sender.planned(out));
+            let sender = senders.get_mut(first.sender as usize).filter(|sender| !sender.is_paused());
+            let planned = sender.as_ref().and_then(|sender| sender.planned(first.out));
             let stored = planned.and_then(|p| streams.get(p.stream as usize)?.store.get(p.number));
             let budget = transport.budget.as_mut()?;
             if let (Some(sender), Some(planned), Some(stored)) = (sender, planned, stored) {
@@ -62,7 +66,11 @@ impl Engine {
                     break;
                 }
                 budget.queue.pop_front();
-                transmit(sender, transport, &planned, stored, &mut lane);
+                if transmit(sender, transport, &planned, stored, &mut lane)
+                    && let Some(track) = tracks.get(sender.track)
+                {
+                    tell_first(sender, transport, track, &mut lane);
+                }
             } else {
                 budget.queue.pop_front(); // its sender is gone or paused, or what it stood for is gone
             }
@@ -113,6 +121,23 @@ impl Engine {
             if !self.pacing.contains(&key) {
                 self.pacing.push(key);
             }
+        }
+    }
+}
+
+/// Drops what waits where it waited too long or where there was no room for more, and asks for key frames instead.
+fn give_up(transport: &mut Transport, senders: &mut Slab<Sender>, lane: &mut Lane<'_, '_>) {
+    let Some(budget) = &mut transport.budget else { return };
+    let is_old = budget.queue.front().is_some_and(|first| lane.io.now.since(first.since) > MAX_AGE);
+    if !is_old && !budget.is_overfull {
+        return;
+    }
+    budget.is_overfull = false;
+    for waiting in budget.queue.drain(..) {
+        count(lane.stats, Dropped::PacerOverflow);
+        if let Some(sender) = senders.get_mut(waiting.sender as usize).filter(|sender| !sender.is_waiting) {
+            sender.interrupt();
+            lane.asking.extend(sender.current);
         }
     }
 }

@@ -104,7 +104,7 @@ pub(crate) struct Sender {
     pub(crate) retransmitted: u64,
     /// A key frame request that was held back, until the next key frame.
     pub(crate) is_ask_deferred: bool,
-    is_waiting: bool, // for a key frame
+    pub(crate) is_waiting: bool, // for a key frame
     numbering: Numbering,
     clock_offset: u32,
     last_timestamp: u32,

@@ -145,14 +145,26 @@ pub(crate) enum Kind {
     Plain { heard: Instant },
 }
 
+/// A video packet that waits for the pacer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    /// The sender's key.
+    pub(crate) sender: u32,
+    /// The outgoing number.
+    pub(crate) out: u64,
+    pub(crate) since: Instant,
+}
+
 /// What the link to a subscriber carries and who gets it.
 #[derive(Debug)]
 pub(crate) struct Budgeting {
     pub(crate) congestion: Congestion,
     pub(crate) pacer: Pacer,
     pub(crate) allocator: Allocator,
-    /// Video packets that wait: the sender's key and the outgoing number.
-    pub(crate) queue: VecDeque<(u32, u64)>,
+    /// What waits, oldest first.
+    pub(crate) queue: VecDeque<Waiting>,
+    /// Something found no room in the queue: what waits is given up.
+    pub(crate) is_overfull: bool,
     /// A probe under way.
     pub(crate) burst: Option<Burst>,
     pub(crate) last_n: Option<usize>,

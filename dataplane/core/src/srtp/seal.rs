@@ -32,6 +32,14 @@ impl Sealer {
         Ok(Self { profile, protection: protection(profile, keys)?, next_rtcp: 0 })
     }
 
+    /// The same sealer, whose SRTCP indexes go on after another's: keys that are given twice must not seal two packets
+    /// under one index.
+    #[must_use]
+    pub fn after(mut self, former: Option<&Self>) -> Self {
+        self.next_rtcp = former.map_or(self.next_rtcp, |former| self.next_rtcp.max(former.next_rtcp));
+        self
+    }
+
     /// Seals the RTP packet in the first `len` bytes of `buf` in place; the sealed length.
     ///
     /// `header_len` bytes (fixed header, CSRCs and extension block) stay in the clear. `index` is the packet's 48-bit

@@ -81,6 +81,8 @@ pub struct Call {
     pub engine: Engine,
     pub now: Instant,
     pub sealed: Vec<Sealed>,
+    /// SRTCP indexes of what the publisher is told.
+    pub reports: Vec<u32>,
     pub events: Vec<Event>,
     batch: Batch,
     wire: Wire,
@@ -102,6 +104,7 @@ impl Call {
             engine: Engine::new(Config { seed: 5 }),
             now: Instant::from_micros(1_000_000),
             sealed: Vec::new(),
+            reports: Vec::new(),
             events: Vec::new(),
             batch: Batch::new(),
             wire: Wire::default(),
@@ -143,8 +146,18 @@ impl Call {
         let user = format!("{name}:far");
         let check = stun::binding_request([7; 12], &user, PWD, 1, true, 1);
         self.datagram(port, check.as_slice());
+        self.set_keys(name, byte);
+    }
+
+    fn set_keys(&mut self, name: &str, byte: u8) {
         let keys = Keys { profile: PROFILE, receive: key(byte), send: key(byte + 1) };
         self.apply(Command::SetKeys { transport: name.into(), keys });
+    }
+
+    /// The keys are given once more.
+    pub fn repeat_keys(&mut self) {
+        self.set_keys(PUBLISHER, 1);
+        self.set_keys(SUBSCRIBER, 3);
     }
 
     pub fn set_track(&mut self) {
@@ -186,8 +199,14 @@ impl Call {
     fn collect(&mut self) {
         self.wire.flush(&mut self.batch);
         for (to, data) in core::mem::take(&mut self.wire.0) {
-            let is_rtp = (128..192).contains(&data[0]) && !(192..=223).contains(&data[1]);
-            if to == path(SUBSCRIBER_PORT) && is_rtp {
+            if !(128..192).contains(&data[0]) {
+                continue;
+            }
+            let is_rtcp = (192..=223).contains(&data[1]);
+            if to == path(PUBLISHER_PORT) && is_rtcp {
+                let index = data.last_chunk().copied().map(u32::from_be_bytes).unwrap();
+                self.reports.push(index & 0x7fff_ffff); // RFC 7714 9.3: the first bit says that it is encrypted
+            } else if to == path(SUBSCRIBER_PORT) && !is_rtcp {
                 self.take(data);
             }
         }
