@@ -33,6 +33,9 @@ const FRAME_GAP: Duration = Duration::from_micros(150);
 const MAX_PENDING: usize = 512;
 /// Commands before packets get their turn.
 const MAX_COMMANDS: usize = 512;
+/// Turns that forward nothing begin at least so far apart: thousands of subscribers' reports come one by one, and each
+/// would wake the worker. A packet that comes meanwhile waits for the rest of it.
+const CALM: Duration = Duration::from_micros(500);
 /// Commands that wait for a worker; some 100 for each of 600 people who come at once.
 const MAX_INBOX: usize = 65_536;
 /// Reads of one connection before the others get their turn.
@@ -246,6 +249,8 @@ pub(crate) struct Worker<E> {
     backlog: VecDeque<Message>,
     is_behind: bool,
     next_publication: Instant,
+    began: Instant,
+    has_forwarded: bool,
 }
 
 impl<E: PacketEngine> Worker<E> {
@@ -269,6 +274,8 @@ impl<E: PacketEngine> Worker<E> {
             backlog: VecDeque::new(),
             is_behind: false,
             next_publication: Instant::default(),
+            began: Instant::default(),
+            has_forwarded: true,
         })
     }
 
@@ -281,9 +288,12 @@ impl<E: PacketEngine> Worker<E> {
     }
 
     fn turn(&mut self) -> io::Result<()> {
+        self.calm_down();
         let wait = self.wait();
         self.poller.wait(&mut self.ready, wait)?;
         self.is_behind = false;
+        self.began = self.clock.now();
+        self.has_forwarded = false;
         let mut ready = std::mem::take(&mut self.ready);
         for each in ready.drain(..) {
             self.serve(each);
@@ -291,6 +301,7 @@ impl<E: PacketEngine> Worker<E> {
         self.ready = ready;
         self.run_commands();
         self.receive_piped();
+        self.has_forwarded |= self.engine.pending_sends() > 0;
         let now = self.clock.now();
         self.engine.forward(now, &mut self.batch, &mut self.sockets);
         if now >= self.engine.next_wakeup() {
@@ -303,6 +314,14 @@ impl<E: PacketEngine> Worker<E> {
         self.flush();
         self.report(now);
         Ok(())
+    }
+
+    /// Lets reports gather, as network cards let interrupts.
+    fn calm_down(&self) {
+        let rest = CALM.saturating_sub(self.clock.now().since(self.began));
+        if !self.has_forwarded && !rest.is_zero() && self.wait() > rest {
+            std::thread::sleep(rest);
+        }
     }
 
     /// How long there is nothing to do.
@@ -353,6 +372,7 @@ impl<E: PacketEngine> Worker<E> {
                     self.engine.receive(now, Path::Udp(from), datagram, &mut self.batch, &mut self.sockets);
                 }
                 if self.engine.pending_sends() >= MAX_PENDING {
+                    self.has_forwarded = true;
                     self.engine.forward(self.clock.now(), &mut self.batch, &mut self.sockets);
                     self.flush();
                 }
