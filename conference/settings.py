@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     resume_seconds: int = Field(45, ge=1, description="How long a dropped connection may resume.")
     ping_seconds: float = Field(20, gt=0, description="Interval of WebSocket pings.")
     room_ttl_seconds: int = Field(120, ge=5, description="Life of a room's Redis keys past their last refresh.")
+    mesh_limit: int = Field(5, ge=0, le=16, description="People who talk peer to peer at most; 0: always the SFU.")
+    mesh_calm_seconds: float = Field(60, gt=0, description="How long a room must not need the SFU before it leaves it.")
+    topology_deadline_seconds: float = Field(15, gt=0, description="How long a room may take to change its topology.")
     message_rate: float = Field(
         50, gt=0, description="Messages of 4 KiB a connection may send per second, in the long run."
     )

@@ -17,7 +17,6 @@ from conference.domain.meetings import (
     MeetingStatus,
     Participant,
     Role,
-    TopologyMode,
 )
 
 Decision = Allowed | Refused
@@ -51,7 +50,6 @@ def check_settings(settings: MeetingSettings) -> Decision:
     missing = {
         "e2ee": settings.e2ee,
         "waitingRoom": settings.waiting_room,
-        "topology mesh": settings.topology is TopologyMode.MESH,
         f"mediaProvider {settings.media_provider}": settings.media_provider is not MediaProvider.PARLEY,
     }
     for name, wanted in missing.items():

@@ -33,6 +33,9 @@ class Present:
     resume_hashes: tuple[str, ...] = ()
     disconnected_at: datetime | None = None
     tracks: tuple[Mapping[str, str], ...] = ()  # trackId, kind, source of what is published
+    can_mesh: bool = False  # the client talks peer to peer
+    ready_epoch: int = 0  # of the last TopologyReady, and the users whom it named
+    ready_peers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class RoomView:
     sfu_node: NodeId | None
     sfu_region: str | None
     participants: Mapping[UserId, Present]
+    triggers: frozenset[str] = frozenset()  # what keeps the room on the SFU: recording, captions, live
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +96,22 @@ class MediaNode:
 
 class Presence(Protocol):
     async def enter(
-        self, room_id: MeetingId, present: Present, *, jti: str, jti_ttl_s: int, told: Told, generation: str
+        self,
+        room_id: MeetingId,
+        present: Present,
+        *,
+        jti: str,
+        jti_ttl_s: int,
+        told: Told,
+        generation: str,
+        topology: str = "sfu",
     ) -> Entered | Refused:
         """The atomic JoinRoom, one script: burns `jti`, checks that the participant is not denied, sets the field,
         counts only an added one, renews the TTL and appends the events (type, payload JSON) that `told` gives for
         whom it replaces; for a take-over, `user.taken-over` addressed to the user comes first. So the room knows that
-        the former connection's state and tracks are gone before the new one can say anything. `generation` is used
-        where the room is new. Refused: token-refused (jti seen before; extra cause "replayed"), removed."""
+        the former connection's state and tracks are gone before the new one can say anything. `generation` and
+        `topology` are used where the room is new. Refused: token-refused (jti seen before; extra cause "replayed"),
+        removed."""
         ...
 
     async def update(
@@ -184,6 +197,18 @@ class Presence(Protocol):
     async def denied(self, room_id: MeetingId, participant_id: ParticipantId) -> bool: ...
 
     async def set_recording(self, room_id: MeetingId, recording: bool) -> None: ...
+
+    async def set_trigger(self, room_id: MeetingId, trigger: str, raised: bool) -> None:
+        """Raises or clears what keeps a room on the SFU, where the room exists. Fans out `room.triggers` without a
+        number."""
+        ...
+
+    async def switch(
+        self, room_id: MeetingId, *, epoch: int, to: str, event: tuple[str, str], generation: str
+    ) -> RoomEvent | None:
+        """Makes the room's topology `to` and its epoch one more, and appends the event (type, payload JSON) in the
+        same step. None where the epoch or the generation is another by now, or the room is not there."""
+        ...
 
     async def assign_node(self, room_id: MeetingId, node: MediaNode, *, instead_of: NodeId | None = None) -> NodeId:
         """Sticks the room to a node unless it has one other than `instead_of`; gives the room's node."""

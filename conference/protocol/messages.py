@@ -22,6 +22,7 @@ Topology = Literal["mesh", "sfu"]
 LeaveReason = Literal["left", "timeout", "removed", "ended", "replaced"]
 Quality = Literal["excellent", "good", "poor", "lost"]
 MAX_TRACKS: Final = 16  # m-sections one client may publish
+MAX_PEERS: Final = 32  # in a mesh, at most
 MAX_CHAT: Final = 4_000  # characters of one chat message
 
 SFU: Final = "sfu"  # targetUserId and sourceUserId of the SFU
@@ -38,6 +39,15 @@ class Capabilities(Payload, frozen=True):
     codecs: Annotated[list[Annotated[str, Meta(max_length=32)]], Meta(max_length=32)] = []
     simulcast: bool = True
     data_channel: bool = True
+    mesh: bool = False  # talks peer to peer, and changes between mesh and SFU when told
+
+
+class PeerLink(Payload, frozen=True):
+    """A peer-to-peer link as one end sees it: the lost fraction of what comes, and the round trip in milliseconds."""
+
+    user_id: Id
+    loss: Annotated[float, Meta(ge=0, le=1)]
+    rtt: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
 
 
 class TrackInfo(Payload, frozen=True):
@@ -188,6 +198,20 @@ class Leave(Payload, frozen=True):
 
 class SetReceive(Payload, frozen=True):
     tracks: Annotated[list[ReceiveTrack], Meta(max_length=2_000)]
+
+
+class TopologyReady(Payload, frozen=True):
+    """The client decodes these people (or has nothing to decode of them) by the topology of `epoch`. Says all of them
+    each time; with nobody it says that it is connected."""
+
+    epoch: Annotated[int, Meta(ge=1)]
+    peers: Annotated[list[Id], Meta(max_length=MAX_PEERS)]
+
+
+class LinkReport(Payload, frozen=True):
+    """Of a mesh, every two seconds."""
+
+    peers: Annotated[list[PeerLink], Meta(max_length=MAX_PEERS)]
 
 
 class SendMessage(Payload, frozen=True):
@@ -395,6 +419,25 @@ class IceServers(Payload, frozen=True):
     ice_servers: list[IceServer]
 
 
+class SwitchTopology(Payload, frozen=True):
+    """The room moves, make before break: connect by `to` while the former topology plays, say TopologyReady, and give
+    up each pair of the former one when both ends are ready. Whoever is not connected after `deadlineMs` keeps what they
+    have and is told again. Of the SFU the endpoints follow as SfuEndpoint."""
+
+    to: Topology
+    epoch: int
+    deadline_ms: int
+    reason: Literal["setting", "size", "capability", "recording", "captions", "live", "loss", "unreachable", "calm"]
+
+
+class PeerReady(Payload, frozen=True):
+    """What somebody said by TopologyReady."""
+
+    user_id: Id
+    epoch: int
+    peers: list[Id]
+
+
 class Moving(Payload, frozen=True):
     """The server drains: reconnect after `retryInMs` plus a random part of `spreadMs`."""
 
@@ -414,7 +457,8 @@ CLIENT_MESSAGES: Final[dict[str, type[Payload]]] = {
     t.__name__: t
     for t in (
         JoinRoom, SendOffer, SendAnswer, SendIceCandidate, UpdateState, KeepAlive, Resume, Leave, SetReceive,
-        SendMessage, Moderate, Stats, ReportTrace, StartRecording, StopRecording, SetCaptionLanguage,
+        TopologyReady, LinkReport, SendMessage, Moderate, Stats, ReportTrace, StartRecording, StopRecording,
+        SetCaptionLanguage,
     )
 }  # fmt: skip
 DEBUG_MESSAGES: Final[dict[str, type[Payload]]] = {"Simulate": Simulate}
@@ -424,6 +468,6 @@ SERVER_MESSAGES: Final[dict[str, type[Payload]]] = {
         RoomJoined, Resumed, ReceiveOffer, ReceiveAnswer, IceCandidate, StateChanged, KeepAliveAck, ParticipantJoined,
         ParticipantLeft, SfuEndpoint, ConsentRequested, RecordingStarted, RecordingStopped, MessageReceived, Moderated,
         ActiveSpeakers, TrackPublished, TrackUnpublished, QualityChanged, ReceiveChanged, SetSend, IceServers, Moving,
-        Error,
+        SwitchTopology, PeerReady, Error,
     )
 }  # fmt: skip

@@ -344,7 +344,9 @@ class Session:
         assert isinstance(payload, m.SendOffer | m.SendAnswer | m.SendIceCandidate)  # by the table
         identity = self.identity
         assert identity is not None  # joined
-        if payload.epoch not in (0, identity.epoch):  # 0: not given
+        # 0: not given. Peers go on talking by the former topology until both have made the new one.
+        former = identity.epoch - 1 if payload.target_user_id != m.SFU else identity.epoch
+        if payload.epoch and not former <= payload.epoch <= identity.epoch:
             return [_error("stale-epoch", "The room's topology has changed.", message.id)]
         if payload.target_user_id == identity.user_id:
             return [_error("invalid-message", "targetUserId is the sender.", message.id)]

@@ -29,6 +29,7 @@ from media_workers.signaling.seating import Seating, catch_up, hashed, identity
 from media_workers.signaling.services import Services
 from media_workers.signaling.store_writes import StoreWrites
 from media_workers.signaling.tasks import Tasks
+from media_workers.signaling.topologies import Topologies
 from media_workers.signaling.views import entering, snapshot
 
 _JTI_MARGIN_S: Final = 60
@@ -43,6 +44,7 @@ class Joining:
         store: StoreWrites,
         leaving: Leaving,
         seating: Seating,
+        topologies: Topologies,
         tasks: Tasks,
     ) -> None:
         self._services = services
@@ -51,6 +53,7 @@ class Joining:
         self._store = store
         self._leaving = leaving
         self._seating = seating
+        self._topologies = topologies
         self._tasks = tasks
 
     async def enter(self, connection: Connection, effect: Enter, traceparent: str | None) -> None:
@@ -63,6 +66,7 @@ class Joining:
             secret = self._seating.secret(claims.room_id, claims.user_id)
             present = await self._present(connection, claims, stay, payload, secret)
             entered = await self._enter(claims, present)
+            entered = replace(entered, room=await self._topologies.settle(entered.room))
         except (Unavailable, Refused) as error:
             self._seating.turn_away(connection, error)
             return
@@ -72,7 +76,9 @@ class Joining:
         missed = await self._seating.told_before(member.room, entered.room)
         self._welcome(connection, member, entered, missed, secret, traceparent)
         self._seating.obey(member, missed)
-        self._media.open(member)
+        if member.room.wants_sfu:
+            self._media.open(member)
+        self._topologies.look_soon(member.room)
         if claims.consent_pending:
             self._tasks.spawn(self._ask_consent(member))
 
@@ -121,6 +127,7 @@ class Joining:
             state=dict.fromkeys(("isMuted", "isVideoOn", "isSharing", "isHandRaised"), False),
             grants=tuple(sorted(grant.value for grant in claims.grants)),
             resume_hashes=(hashed(secret),),
+            can_mesh=payload.capabilities.mesh,
         )
 
     async def _name(self, user_id: UserId, given: str) -> str:
@@ -136,6 +143,7 @@ class Joining:
 
     async def _enter(self, claims: JoinClaims, present: Present) -> Entered:
         services = self._services
+        topology = await self._topologies.first(claims.room_id, can_mesh=present.can_mesh)
         life = (claims.expires_at - services.clock.now()).total_seconds()
         try:
             entered = await services.presence.enter(
@@ -145,6 +153,7 @@ class Joining:
                 jti_ttl_s=int(max(0.0, life)) + _JTI_MARGIN_S,
                 told=_told(present),
                 generation=services.ids.new(),
+                topology=topology,
             )
         except Unavailable:
             self._publisher.suspect = True

@@ -60,6 +60,8 @@ class Media:
         link = self._links.get(seat.node_id) if seat.node_id else None
         if connection is None:
             return
+        if not seat.endpoints and not member.room.wants_sfu:
+            return
         if link is None or not link.up or not seat.endpoints:
             self._tasks.spawn(self._open(member, attach=True))
             return
@@ -138,6 +140,10 @@ class Media:
                 seat.offer = seat.answer = None
             seat.endpoints, seat.attach, seat.told = fresh, True, False
             self._tell_endpoints(member, lives=attach)
+            if member.present.state.get("isMuted"):  # whatever the client does, as in `Leaving.mute`
+                self.send(
+                    member, c.MuteTracks(participant_id=member.participant_id, sources=["microphone"], muted=True)
+                )
         elif attach and link.up:
             self._forget_tracks(member)
             self._request(member, link, attach=False)
@@ -175,6 +181,8 @@ class Media:
             seat = member.media
             link = self._links.get(seat.node_id) if seat.node_id else None
             waiting = not seat.endpoints and not seat.opening and member.connection is not None
+            if not member.room.wants_sfu:
+                continue
             if waiting and (link is None or link.up or self.nodes.get(seat.node_id) is None):
                 self.open(member)
 
@@ -289,12 +297,16 @@ class Media:
                 continue
             _log.info("room moved", extra={"room": room.id[:8], "node": new})
             for member in tuple(room.members.values()):
+                if not member.room.wants_sfu and not member.media.endpoints:
+                    continue
                 self._forget_tracks(member)
                 member.media = MediaSeat(node_id=new)
                 self.open(member)
 
     def reopen(self, member: Member) -> None:
         """The node ended the session by itself."""
+        if not member.room.wants_sfu and not member.media.endpoints:
+            return  # given up by us
         self._forget_tracks(member)
         member.media = MediaSeat(node_id=member.media.node_id)
         self._tasks.spawn(self._reopen(member))

@@ -32,6 +32,9 @@ class Metrics:
             "parley_signaling_store_retries", "Store writes to be repeated.", registry=registry
         )
         self.stats_reports = Counter("parley_signaling_stats_reports", "Stats messages of clients.", registry=registry)
+        self.switches = Counter(
+            "parley_topology_switches", "Switches between mesh and SFU.", ["to", "reason"], registry=registry
+        )
         self.sfu_links = Gauge("parley_signaling_sfu_links", "Control links that are up.", registry=registry)
         ProcessCollector(registry=registry)  # process_cpu_seconds_total, process_resident_memory_bytes
 

@@ -27,6 +27,7 @@ from media_workers.signaling.media import Media
 from media_workers.signaling.publishing import Publisher
 from media_workers.signaling.rooms import Member, rfc3339
 from media_workers.signaling.services import Services
+from media_workers.signaling.topologies import Topologies
 
 _DENIED_S: Final = 3_600  # longer than any token or resume secret of the removed participant lives
 _FLAGS: Final = {
@@ -44,11 +45,14 @@ _log = logging.getLogger(__name__)
 
 
 class Requests:
-    def __init__(self, services: Services, publisher: Publisher, media: Media, leaving: Leaving) -> None:
+    def __init__(
+        self, services: Services, publisher: Publisher, media: Media, leaving: Leaving, topologies: Topologies
+    ) -> None:
         self._services = services
         self._publisher = publisher
         self._media = media
         self._leaving = leaving
+        self._topologies = topologies
 
     async def perform(self, connection: Connection, member: Member | None, effect: Effect) -> None:
         """An effect of a joined session (or a KeepAlive before it)."""
@@ -118,6 +122,16 @@ class Requests:
         sent = message.payload
         assert isinstance(sent, m.SetReceive)
         self._media.send(member, c.SelectTracks(participant_id=member.participant_id, tracks=sent.tracks))
+
+    async def _topology_ready(self, member: Member, message: Message) -> None:
+        sent = message.payload
+        assert isinstance(sent, m.TopologyReady)
+        await self._topologies.ready(member, sent)
+
+    async def _link_report(self, member: Member, message: Message) -> None:
+        sent = message.payload
+        assert isinstance(sent, m.LinkReport)
+        self._topologies.links(member, sent)
 
     async def _moderate(self, member: Member, message: Message) -> None:
         sent = message.payload
@@ -214,6 +228,8 @@ _HANDLERS: Final[dict[type[m.Payload], _Handler]] = {
     m.UpdateState: Requests._update_state,
     m.SendMessage: Requests._send_message,
     m.SetReceive: Requests._set_receive,
+    m.TopologyReady: Requests._topology_ready,
+    m.LinkReport: Requests._link_report,
     m.Moderate: Requests._moderate,
     m.StartRecording: Requests._recording,
     m.StopRecording: Requests._recording,

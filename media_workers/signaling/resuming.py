@@ -21,6 +21,7 @@ from media_workers.signaling.recovery import Recovery
 from media_workers.signaling.rooms import Rooms
 from media_workers.signaling.seating import Seating, catch_up, hashed, identity, named
 from media_workers.signaling.services import Services
+from media_workers.signaling.topologies import Topologies
 from media_workers.signaling.views import snapshot
 
 
@@ -34,6 +35,7 @@ class Resuming:
         leaving: Leaving,
         recovery: Recovery,
         seating: Seating,
+        topologies: Topologies,
     ) -> None:
         self._services = services
         self._rooms = rooms
@@ -42,6 +44,7 @@ class Resuming:
         self._leaving = leaving
         self._recovery = recovery
         self._seating = seating
+        self._topologies = topologies
 
     async def resume(self, connection: Connection, effect: Reattach, traceparent: str | None) -> None:
         payload = effect.message.payload
@@ -146,4 +149,5 @@ class Resuming:
         catch_up(connection, member.room, missed or [])
         self._services.metrics.resumes.labels("snapshot" if fresh else "replay").inc()
         self._media.resumed(member)
+        self._topologies.look_soon(member.room)
         self._seating.obey(member, missed or [])

@@ -17,6 +17,7 @@ from conference.ports.presence import Present, RoomEvent, RoomListener, RoomView
 from conference.protocol import messages as m
 from conference.protocol.frames import Outgoing
 from conference.protocol.replay import Kept, Replay
+from conference.protocol.topology import TopologyMachine
 from media_workers.signaling.connection import Connection
 from media_workers.signaling.metrics import Metrics
 
@@ -95,7 +96,11 @@ class Room:
         self.generation = view.generation
         self.epoch = view.epoch
         self.topology = view.topology
+        self.told_epoch = view.epoch  # of the last switch that was acted on
+        self.last_switch: m.SwitchTopology | None = None
+        self.machine: TopologyMachine | None = None
         self.is_recording = view.is_recording
+        self.triggers = view.triggers
         self.node_id = view.sfu_node
         self.region = view.sfu_region
         self.members: dict[UserId, Member] = {}
@@ -108,6 +113,11 @@ class Room:
         self.announcements: deque[Announcement] = deque(maxlen=32)
         self.orders: deque[RoomEvent] = deque(maxlen=64)  # the latest, for whoever is being seated meanwhile
 
+    @property
+    def wants_sfu(self) -> bool:
+        """Whether its people need a session on a media node."""
+        return self.topology == "sfu"
+
     def view(self) -> RoomView:
         """What this process knows, to be announced again."""
         return RoomView(
@@ -119,6 +129,7 @@ class Room:
             is_recording=self.is_recording,
             sfu_node=self.node_id,
             sfu_region=self.region,
+            triggers=self.triggers,
             participants={user: member.present for user, member in self.members.items()},
         )
 
@@ -144,7 +155,7 @@ class Room:
 
 
 class Rooms:
-    """All rooms of this process. `order` is called for events that are orders among processes."""
+    """All rooms of this process. `order` is called for events that are orders among processes, `heard` for all."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._rooms: dict[MeetingId, Room] = {}
@@ -153,6 +164,7 @@ class Rooms:
         self._metrics = metrics
         self.listener: RoomListener | None = None
         self.order: Callable[[Room, RoomEvent], None] = lambda room, event: None
+        self.heard: Callable[[Room, RoomEvent], None] = lambda room, event: None
 
     def __iter__(self) -> Iterator[Room]:
         return iter(tuple(self._rooms.values()))
@@ -240,6 +252,7 @@ class Rooms:
             self.order(room, event)
         else:
             room.hear(event)
+        self.heard(room, event)
 
 
 def rfc3339(moment: datetime) -> str:

@@ -8,6 +8,7 @@ from conference.ports.presence import MediaNodes, Presence
 from conference.ports.records import UserStore
 from conference.ports.tokens import IceServers, Tokens
 from conference.protocol.session import Limits
+from conference.protocol.topology import Rules
 from media_workers.signaling.metrics import Metrics
 
 
@@ -30,6 +31,7 @@ class Options:
     touch_s: float = 10.0
     sweep_s: float = 15.0
     node_grace_s: float = 1.0  # a lost control link may come back before rooms are moved
+    topology: Rules = field(default_factory=Rules)
     limits: Limits = field(default_factory=Limits)
 
 

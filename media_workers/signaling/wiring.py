@@ -19,6 +19,7 @@ from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
 from conference.domain.ids import Secret
 from conference.protocol.session import Limits
+from conference.protocol.topology import Rules
 from conference.settings import Settings, settings
 from media_workers.signaling.handshake import origin_of
 from media_workers.signaling.metrics import Metrics
@@ -80,6 +81,9 @@ def options_of(chosen: Settings) -> Options:
         ),
         debug_hooks=chosen.debug_hooks and chosen.environment != "production",
         touch_s=min(10.0, chosen.room_ttl_seconds / 3),
+        topology=Rules(
+            limit=chosen.mesh_limit, calm_s=chosen.mesh_calm_seconds, deadline_s=chosen.topology_deadline_seconds
+        ),
         limits=Limits(
             ping_s=chosen.ping_seconds,
             silence_s=chosen.ping_seconds * 2 + 5,

@@ -37,6 +37,7 @@ from media_workers.signaling.services import Services
 from media_workers.signaling.simulate import Simulation
 from media_workers.signaling.store_writes import StoreWrites
 from media_workers.signaling.tasks import Tasks
+from media_workers.signaling.topologies import Topologies
 from media_workers.signaling.upkeep import Upkeep
 
 _MOVING: Final = m.Moving(retry_in_ms=200, spread_ms=2_000)
@@ -94,10 +95,12 @@ class SignalingWorker:
         media.on_event = MediaEvents(services, rooms, publisher, media, tasks).handle
         self._leaving = leaving = Leaving(services, rooms, publisher, media, store)
         recovery = Recovery(services, rooms, publisher, leaving)
+        topologies = Topologies(services, rooms, publisher, media, tasks)
+        rooms.heard = topologies.heard
         seating = Seating(services, rooms, publisher, leaving, recovery)
-        self._joining = Joining(services, publisher, media, store, leaving, seating, tasks)
-        self._resuming = Resuming(services, rooms, publisher, media, leaving, recovery, seating)
-        self._requests = Requests(services, publisher, media, leaving)
+        self._joining = Joining(services, publisher, media, store, leaving, seating, topologies, tasks)
+        self._resuming = Resuming(services, rooms, publisher, media, leaving, recovery, seating, topologies)
+        self._requests = Requests(services, publisher, media, leaving, topologies)
         self._simulation = Simulation(media, self.drain_asked.set)
         rooms.order = Orders(publisher, media, leaving, recovery, tasks).handle
         rooms.listener = services.presence.listener(rooms.hear)

@@ -421,3 +421,70 @@ async def test_keys_of_a_room_share_a_slot_and_expire(redis_server: RedisServer)
     await presence.touch([ROOM])
     assert await redis.hget("room:{room-1}", "participantCount") == "1"
     await client.close()
+
+
+async def test_a_room_begins_with_the_topology_of_who_makes_it(presence: Presence) -> None:
+    for name, topology in (("ann", "mesh"), ("bob", "sfu")):
+        entered = await presence.enter(
+            ROOM,
+            person(name, f"c-{name}", can_mesh=name == "ann"),
+            jti=name,
+            jti_ttl_s=60,
+            told=lambda replaced: [],
+            generation="g1",
+            topology=topology,
+        )
+        assert isinstance(entered, Entered)
+        assert (entered.room.topology, entered.room.epoch) == ("mesh", 1)
+    assert {name: present.can_mesh for name, present in entered.room.participants.items()} == {
+        "ann": True,
+        "bob": False,
+    }
+
+
+async def test_of_two_switches_from_one_epoch_one_wins_and_is_told_once(presence: Presence) -> None:
+    start = (await enter(presence, person("ann"))).room.seq
+
+    async def switch(to: str, epoch: int = 1, generation: str = "g1") -> RoomEvent | None:
+        return await presence.switch(
+            ROOM, epoch=epoch, to=to, event=("SwitchTopology", json.dumps({"to": to})), generation=generation
+        )
+
+    won = [event for event in await asyncio.gather(switch("mesh"), switch("mesh")) if event is not None]
+    assert len(won) == 1
+    view = await presence.view(ROOM)
+    assert view is not None
+    assert (view.topology, view.epoch, view.seq) == ("mesh", 2, won[0].seq)
+    assert await switch("sfu") is None
+    assert await switch("sfu", epoch=2, generation="another") is None
+    told = await presence.since(ROOM, "g1", start)
+    assert told is not None
+    assert [(event.type, json.loads(event.payload)) for event in told] == [("SwitchTopology", {"to": "mesh"})]
+    assert (
+        await presence.switch(MeetingId("nowhere"), epoch=1, to="mesh", event=("SwitchTopology", "{}"), generation="g1")
+        is None
+    )
+
+
+async def test_triggers_and_readiness_are_there_for_whoever_looks_and_survive_an_announcement(
+    directory: Directory,
+) -> None:
+    presence = directory.presence
+    await presence.set_trigger(ROOM, "captions", True)
+    assert await presence.view(ROOM) is None
+    ann = person("ann", can_mesh=True)
+    start = (await enter(presence, ann)).room.seq
+    async with listening(presence, seq=start) as (listener, events):
+        await listener.ready(ROOM)
+        await presence.set_trigger(ROOM, "captions", True)
+        await presence.set_trigger(ROOM, "live", True)
+        await presence.set_trigger(ROOM, "live", False)
+        assert [event.type for event in await take(events, 3)] == ["room.triggers"] * 3
+    await presence.update(ROOM, replace(ann, ready_epoch=4, ready_peers=("bob",)))
+    view = await presence.view(ROOM)
+    assert view is not None
+    assert view.triggers == {"captions"}
+    assert (view.participants[UserId("ann")].ready_epoch, view.participants[UserId("ann")].ready_peers) == (4, ("bob",))
+    await directory.wipe()
+    made = await presence.announce(view, generation="g2")
+    assert made.triggers == {"captions"}

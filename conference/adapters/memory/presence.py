@@ -36,14 +36,22 @@ class MemoryPresence:
         self._marks.clear()
 
     async def enter(
-        self, room_id: MeetingId, present: Present, *, jti: str, jti_ttl_s: int, told: Told, generation: str
+        self,
+        room_id: MeetingId,
+        present: Present,
+        *,
+        jti: str,
+        jti_ttl_s: int,
+        told: Told,
+        generation: str,
+        topology: str = "sfu",
     ) -> Entered | Refused:
         if self._marked("denied", room_id, present.participant_id):
             return Refused("removed")
         if self._marked("used", room_id, jti):
             return _unknown()
         self._mark(jti_ttl_s, "used", room_id, jti)
-        room = self._room(room_id) or self._make(_empty(room_id, generation))
+        room = self._room(room_id) or self._make(_empty(room_id, generation, topology))
         before = room.view.participants.get(present.user_id)
         self._put(room, present)
         if before is not None:
@@ -182,6 +190,23 @@ class MemoryPresence:
         if room is not None:
             room.view = replace(room.view, is_recording=recording)
 
+    async def set_trigger(self, room_id: MeetingId, trigger: str, raised: bool) -> None:
+        room = self._room(room_id)
+        if room is None:
+            return
+        triggers = room.view.triggers | {trigger} if raised else room.view.triggers - {trigger}
+        room.view = replace(room.view, triggers=triggers)
+        self._fan_out(RoomEvent(room_id, room.view.generation, 0, "room.triggers", "{}", None, self._process_id))
+
+    async def switch(
+        self, room_id: MeetingId, *, epoch: int, to: str, event: tuple[str, str], generation: str
+    ) -> RoomEvent | None:
+        room = self._room(room_id)
+        if room is None or room.view.epoch != epoch or room.view.generation != generation:
+            return None
+        room.view = replace(room.view, topology=to, epoch=epoch + 1)
+        return self._append(room, *event)
+
     async def assign_node(self, room_id: MeetingId, node: MediaNode, *, instead_of: NodeId | None = None) -> NodeId:
         room = self._room(room_id)
         if room is None:
@@ -309,8 +334,8 @@ class _MemoryListener:
             self._deliver(event)
 
 
-def _empty(room_id: MeetingId, generation: str) -> RoomView:
-    return RoomView(room_id, generation, 0, 1, "sfu", False, None, None, {})
+def _empty(room_id: MeetingId, generation: str, topology: str) -> RoomView:
+    return RoomView(room_id, generation, 0, 1, topology, False, None, None, {})
 
 
 def _unknown() -> Refused:

@@ -37,7 +37,15 @@ class RedisPresence:
         return await self._client.script(name, own, [*self._limits, origin or self._process_id, *args])
 
     async def enter(
-        self, room_id: MeetingId, present: Present, *, jti: str, jti_ttl_s: int, told: Told, generation: str
+        self,
+        room_id: MeetingId,
+        present: Present,
+        *,
+        jti: str,
+        jti_ttl_s: int,
+        told: Told,
+        generation: str,
+        topology: str = "sfu",
     ) -> Entered | Refused:
         former = ""  # most often nobody is there: then one call is enough
         for _ in range(_SWAP_TRIES):
@@ -50,6 +58,7 @@ class RedisPresence:
                 present.connection_id,
                 max(1, jti_ttl_s),
                 generation,
+                topology,
                 former,
                 *(part for event in told(replaced) for part in event),
                 keys=(f"used:{jti}", f"denied:{present.participant_id}"),
@@ -149,6 +158,7 @@ class RedisPresence:
             int(room.is_recording),
             room.sfu_node or "",
             room.sfu_region or "",
+            ",".join(sorted(room.triggers)),
             *people,
         )
         return _room(room.room_id, answer)
@@ -202,6 +212,16 @@ class RedisPresence:
 
     async def set_recording(self, room_id: MeetingId, recording: bool) -> None:
         await self._script("record", room_id, int(recording))
+
+    async def set_trigger(self, room_id: MeetingId, trigger: str, raised: bool) -> None:
+        await self._script("trigger", room_id, trigger, int(raised))
+
+    async def switch(
+        self, room_id: MeetingId, *, epoch: int, to: str, event: tuple[str, str], generation: str
+    ) -> RoomEvent | None:
+        type_, payload = event
+        answer = await self._script("switch", room_id, epoch, to, type_, payload, generation)
+        return None if answer is None else self._event(room_id, answer, type_, payload, id="")
 
     async def assign_node(self, room_id: MeetingId, node: MediaNode, *, instead_of: NodeId | None = None) -> NodeId:
         return NodeId(await self._script("assign", room_id, node.node_id, node.region, instead_of or ""))

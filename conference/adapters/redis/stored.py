@@ -9,6 +9,7 @@ import msgspec
 from conference.domain.ids import MeetingId, NodeId, ParticipantId, UserId
 from conference.ports.presence import Present, RoomEvent, RoomView
 
+_TRIGGER: Final = "trigger:"
 FLAGS: Final = ("isMuted", "isVideoOn", "isSharing", "isHandRaised")
 
 
@@ -29,6 +30,9 @@ class _Person(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
     resume_hashes: tuple[str, ...] = ()
     disconnected_at: datetime | None = None
     tracks: tuple[dict[str, str], ...] = ()
+    can_mesh: bool = False
+    ready_epoch: int = 0
+    ready_peers: tuple[str, ...] = ()
 
 
 _decode_person: Final = msgspec.json.Decoder(_Person).decode
@@ -52,6 +56,9 @@ def person_text(present: Present) -> str:
         resume_hashes=present.resume_hashes,
         disconnected_at=present.disconnected_at,
         tracks=tuple(dict(track) for track in present.tracks),
+        can_mesh=present.can_mesh,
+        ready_epoch=present.ready_epoch,
+        ready_peers=present.ready_peers,
     )
     return _encode(person).decode()
 
@@ -72,6 +79,9 @@ def person_of(user_id: str, text: str) -> Present:
         resume_hashes=person.resume_hashes,
         disconnected_at=person.disconnected_at,
         tracks=person.tracks,
+        can_mesh=person.can_mesh,
+        ready_epoch=person.ready_epoch,
+        ready_peers=person.ready_peers,
     )
 
 
@@ -92,6 +102,7 @@ def room_of(room_id: MeetingId, fields: Mapping[str, str], people: Mapping[str, 
         sfu_node=NodeId(node) if node else None,
         sfu_region=fields.get("sfuRegion"),
         participants={UserId(user): person_of(user, text) for user, text in people.items()},
+        triggers=frozenset(name.removeprefix(_TRIGGER) for name in fields if name.startswith(_TRIGGER)),
     )
 
 

@@ -87,7 +87,7 @@ def test_the_default_settings_are_allowed() -> None:
         (MeetingSettings(e2ee=True, is_recording_enabled=True), "e2ee-excludes"),
         (MeetingSettings(e2ee=True), "not-available"),
         (MeetingSettings(waiting_room=True), "not-available"),
-        (MeetingSettings(topology=TopologyMode.MESH), "not-available"),
+        (MeetingSettings(topology=TopologyMode.MESH), None),
         (MeetingSettings(media_provider=MediaProvider.ACS), "not-available"),
         (MeetingSettings(max_participants=2), None),
         (MeetingSettings(max_participants=2_000), None),

@@ -110,7 +110,6 @@ async def test_an_admin_creates_a_meeting_for_a_user_of_the_tenant_only(ada: Any
         ({"e2ee": True, "aiEnabled": True}, "e2ee-excludes"),
         ({"e2ee": True}, "not-available"),
         ({"waitingRoom": True}, "not-available"),
-        ({"topology": "mesh"}, "not-available"),
         ({"mediaProvider": "acs"}, "not-available"),
         ({"allowedRoles": ["attendee"]}, "invalid-body"),
         ({"maxParticipants": 1}, "invalid-body"),
