@@ -33,7 +33,7 @@ _FRAMES: Final = """async (userId) => {
 }"""
 
 _PITCH: Final = """async (userId) => {
-  const received = [...(globalThis.parley.call.transports.subscriber?.received.values() ?? [])];
+  const received = [...(globalThis.parley.call.topology.received.values())];
   const found = received.find(({info}) => info.userId === userId && info.source === 'microphone');
   if (!found) return null;
   const context = new AudioContext();

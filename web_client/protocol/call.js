@@ -15,13 +15,16 @@ import { Backoff } from './backoff.js';
 import { Congestion } from './congestion.js';
 import { Emitter } from './events.js';
 import { FirstFrame } from './first_frame.js';
+import { Mesh } from './mesh.js';
+import { MeshMeter } from './mesh_meter.js';
 import { ReceivePlan } from './receive.js';
 import { Room } from './room.js';
 import { Signaling } from './signaling.js';
 import { StatsReporter } from './stats.js';
+import { Topology } from './topology.js';
 import { JoinTrace } from './trace.js';
 import { Transports } from './transports.js';
-import { randomId } from './wire.js';
+import { SFU, randomId } from './wire.js';
 
 const STATS_MS = 10_000;
 /** The room is told again when it has oneself wrong for so long, and no more often than this. */
@@ -59,7 +62,6 @@ export class Call extends Emitter {
   own = { isMuted: true, isVideoOn: false, isSharing: false, isHandRaised: false };
   /** Chat as it was received; own messages are pending until they come back. @type {Chat[]} */
   chat = [];
-  #epoch = 0;
   #refusals = 0;
   #entries = 0;
   #rejoining = false;
@@ -97,12 +99,16 @@ export class Call extends Emitter {
     this.trace = new JoinTrace();
     this.#backoff = new Backoff({ random: env.random });
     this.signaling = new Signaling(env);
-    this.transports = new Transports({ send: (type, payload) => this.#send(type, payload), ...env });
+    const send = (/** @type {string} */ type, /** @type {object} */ payload) => this.#send(type, payload);
+    this.transports = new Transports({ send, ...env });
+    this.mesh = new Mesh({ send, epoch: () => this.epoch, local: () => this.transports.local, ...env });
+    this.topology = new Topology({ transports: this.transports, mesh: this.mesh, send });
+    this.meter = new MeshMeter({ topology: this.topology, send, hear: (type, payload) => this.#received({ type, payload }) });
     this.receive = new ReceivePlan((payload) => this.signaling.send('SetReceive', payload));
     const tell = (/** @type {boolean} */ isVideoOn) => this.#tell({ isVideoOn });
     const { transports, receive } = this;
     this.congestion = new Congestion({ transports, receive, tell, now: env.now });
-    this.firstFrame = new FirstFrame(this.transports, this.trace, (report) => this.#reportTrace(report));
+    this.firstFrame = new FirstFrame(this.topology, this.trace, (report) => this.#reportTrace(report));
     this.#listen();
   }
 
@@ -134,19 +140,19 @@ export class Call extends Emitter {
     rest.end();
     delete this.#admission.consentToken; // it was for this join; the store knows the decision from now on
     this.role = grant.role ?? this.role;
-    this.transports.setIceServers(grant.iceServers ?? []);
+    this.setIceServers(grant.iceServers ?? []);
     this.#joinSpan = this.trace.start('signaling.join');
     const payload = {
       roomId: this.meetingId,
       token: grant.signalingToken ?? grant.token,
       displayName: this.displayName,
-      capabilities: { simulcast: true, dataChannel: true },
+      capabilities: { simulcast: true, dataChannel: true, mesh: true },
     };
     this.signaling.join(grant.signalingUrl || this.signalingUrl, payload, this.#joinSpan.traceparent);
   }
 
   #listen() {
-    const { signaling, transports } = this;
+    const { signaling, transports, mesh, topology } = this;
     signaling.on('message', (message) => this.#received(message));
     signaling.on('joined', (joined) => this.#joined(joined));
     signaling.on('resumed', (resumed) => this.#resumed(resumed));
@@ -156,17 +162,24 @@ export class Call extends Emitter {
     signaling.on('state', (state) => {
       if (state === 'reconnecting' && this.state === 'connected') this.#setState('reconnecting');
     });
-    transports.on('track', (received) => {
-      this.room.received(received.info); // TrackPublished may come after the offer
+    topology.on('track', (received) => {
+      this.room.received(received.info); // TrackPublished may come after the offer, or not at all
       this.emit('track', received);
     });
-    transports.on('untrack', (received) => this.emit('untrack', received));
-    transports.on('error', (error) => this.emit('error', { code: 'media', message: String(error?.message ?? error) }));
-    transports.on('state', (state) => this.emit('media', state));
+    topology.on('untrack', (received) => {
+      if (topology.side === 'mesh') this.room.forget(received.info.trackId);
+      this.emit('untrack', received);
+      if (topology.side === 'mesh') this.#roomChanged();
+    });
+    for (const media of [transports, mesh]) {
+      media.on('error', (error) => this.emit('error', { code: 'media', message: String(error?.message ?? error) }));
+      media.on('state', () => this.emit('media', topology.state));
+    }
     this.congestion.on('change', (change) => this.emit('adapted', change));
     transports.on('failed', ({ direction }) => {
       // The SFU offers on subscribe, so only a new session can bring a failed one back.
-      if (direction === 'subscribe' && this.signaling.state === 'connected') this.#lost('media-failed');
+      const isNeeded = direction === 'subscribe' && topology.side === 'sfu';
+      if (isNeeded && this.signaling.state === 'connected') this.#lost('media-failed');
     });
   }
 
@@ -178,8 +191,10 @@ export class Call extends Emitter {
     this.userId = joined.userId;
     this.participantId = joined.participantId;
     this.role = joined.role ?? this.role;
-    this.#epoch = joined.epoch;
     this.room.reset(joined.snapshot);
+    this.topology.joined(joined, [...this.room.people.keys()].filter((userId) => userId !== this.userId));
+    this.transports.setEpoch(joined.epoch);
+    this.meter.start();
     if (this.role === 'viewer') this.#watchOnly();
     this.#statsTimer ??= setInterval(() => this.#report(), STATS_MS);
     this.firstFrame.watch();
@@ -194,15 +209,18 @@ export class Call extends Emitter {
     this.congestion.want(false);
     Object.assign(this.own, { isMuted: true, isVideoOn: false, isSharing: false });
     for (const source of /** @type {const} */ (['microphone', 'camera', 'screen', 'screenAudio'])) {
-      this.transports.setTrack(source, null);
+      this.setTrack(source, null);
     }
   }
 
   /** @param {import('./messages.d.ts').Resumed} resumed */
   #resumed(resumed) {
-    this.#epoch = resumed.epoch;
+    this.switched({ to: resumed.topology, epoch: resumed.epoch });
     if (resumed.snapshot) this.room.reset(resumed.snapshot);
+    for (const { info } of this.topology.received.values()) this.room.received(info);
     this.transports.resend();
+    this.mesh.resend();
+    this.topology.repeat();
     this.#online();
   }
 
@@ -267,6 +285,7 @@ export class Call extends Emitter {
   // --- messages -------------------------------------------------------------------------------------------------------
   /** @param {import('./wire.js').Envelope} message */
   #received({ type, payload }) {
+    if (type === 'TrackUnpublished' && this.topology.holds(payload.trackId)) return; // it ended on the SFU only
     const changed = this.room.apply(type, payload);
     if (type === 'StateChanged' && payload.userId === this.userId) this.#correct();
     HANDLERS[type]?.(this, payload);
@@ -293,12 +312,26 @@ export class Call extends Emitter {
   #roomChanged() {
     const me = this.room.people.get(this.userId);
     if (me) this.role = me.role;
+    this.topology.know(this.room.people);
     this.receive.retain(this.room.tracks);
     this.emit('room', this.room);
   }
 
+  /** Of the room's topology. */
   get epoch() {
-    return this.#epoch;
+    return this.topology.epoch;
+  }
+
+  /** The room changes between mesh and SFU. @param {{to: string, epoch: number}} news */
+  switched({ to, epoch }) {
+    if (epoch >= this.epoch) this.transports.setEpoch(epoch);
+    this.topology.switched({ to: to === 'mesh' ? 'mesh' : 'sfu', epoch });
+  }
+
+  /** They serve the next connections and ICE restarts. @param {RTCIceServer[]} iceServers */
+  setIceServers(iceServers) {
+    this.transports.setIceServers(iceServers);
+    this.mesh.setIceServers(iceServers);
   }
 
   /** A chat message arrived, own ones included. @param {Chat} message */
@@ -322,8 +355,10 @@ export class Call extends Emitter {
 
   // --- what a person does ---------------------------------------------------------------------------------------------
   /** Publishes or pauses a source (`null`). @param {Source} source @param {MediaStreamTrack | null} track */
-  setTrack(source, track) {
-    return this.transports.setTrack(source, track);
+  async setTrack(source, track) {
+    await this.transports.setTrack(source, track);
+    const local = this.transports.local.get(source);
+    if (local) await this.mesh.setTrack(source, local);
   }
 
   /**
@@ -378,6 +413,8 @@ export class Call extends Emitter {
   /** The network changed: do not wait for time-outs. */
   networkChanged() {
     this.signaling.hurry();
+    if (this.topology.side === 'mesh') this.mesh.restart();
+    else this.transports.restart();
   }
 
   /** @param {boolean} [isLast] */
@@ -402,6 +439,8 @@ export class Call extends Emitter {
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#correction);
     this.firstFrame.close();
+    this.meter.close();
+    this.topology.close();
     this.congestion.close();
     this.receive.close();
     this.signaling.leave();
@@ -417,6 +456,11 @@ export class Call extends Emitter {
   }
 }
 
+/** Who it is from. @param {Call} call @param {{sourceUserId: string}} payload */
+function mediaOf(call, { sourceUserId }) {
+  return sourceUserId === SFU ? call.transports : call.mesh;
+}
+
 /** What a message does beside changing the room. @type {Record<string, (call: Call, payload: any) => void>} */
 const HANDLERS = {
   SfuEndpoint: (call, endpoint) => {
@@ -425,10 +469,12 @@ const HANDLERS = {
     if (endpoint.direction === 'subscribe' && endpoint.transportId !== subscriber?.transportId) call.room.pauses.clear();
     call.transports.open(endpoint, call.epoch);
   },
-  ReceiveOffer: (call, offer) => call.transports.offered(offer),
-  ReceiveAnswer: (call, answer) => call.transports.answered(answer),
-  IceCandidate: (call, payload) => call.transports.candidate(payload),
-  IceServers: (call, { iceServers }) => call.transports.setIceServers(iceServers),
+  ReceiveOffer: (call, offer) => mediaOf(call, offer).offered(offer),
+  ReceiveAnswer: (call, answer) => mediaOf(call, answer).answered(answer),
+  IceCandidate: (call, payload) => mediaOf(call, payload).candidate(payload),
+  IceServers: (call, { iceServers }) => call.setIceServers(iceServers),
+  SwitchTopology: (call, news) => call.switched(news),
+  PeerReady: (call, news) => call.topology.peerReady(news),
   SetSend: (call, { trackId, layers }) => call.transports.publisher?.setLayers(trackId, layers),
   MessageReceived: (call, message) => call.received(message),
   ConsentRequested: (call, { consentRequired }) => call.emit('consent', consentRequired),

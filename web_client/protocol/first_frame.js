@@ -9,11 +9,12 @@ const LOOK_MS = 50;
 /** Without a frame by then the report goes out without one. */
 const GIVE_UP_MS = 10_000;
 
-/** @param {RTCPeerConnection | undefined} connection @returns {Promise<boolean>} */
-async function hasDecoded(connection) {
-  if (!connection) return false;
-  for (const entry of (await connection.getStats()).values()) {
-    if (entry.type === 'inbound-rtp' && entry.kind === 'video' && entry.framesDecoded > 0) return true;
+/** @param {{connection: RTCPeerConnection}[]} sources @returns {Promise<boolean>} */
+async function hasDecoded(sources) {
+  for (const { connection } of sources) {
+    for (const entry of (await connection.getStats()).values()) {
+      if (entry.type === 'inbound-rtp' && entry.kind === 'video' && entry.framesDecoded > 0) return true;
+    }
   }
   return false;
 }
@@ -24,12 +25,12 @@ export class FirstFrame {
   #started = 0;
 
   /**
-   * @param {import('./transports.js').Transports} transports
+   * @param {Pick<import('./topology.js').Topology, 'state' | 'sources' | 'received'>} media
    * @param {import('./trace.js').JoinTrace} trace
    * @param {(report: {spans: object[]}) => void} done
    */
-  constructor(transports, trace, done) {
-    this.transports = transports;
+  constructor(media, trace, done) {
+    this.media = media;
     this.trace = trace;
     this.done = done;
     /** When the first remote frame was seen, epoch milliseconds; null until then. @type {number | null} */
@@ -49,16 +50,14 @@ export class FirstFrame {
   }
 
   async #look() {
-    const { publish, subscribe } = this.transports.state;
+    const { publish, subscribe } = this.media.state;
     if (publish === 'connected' || subscribe === 'connected') this.connect?.end();
-    const decoded = await hasDecoded(this.transports.subscriber?.connection).catch(() => false);
+    const decoded = await hasDecoded(this.media.sources).catch(() => false);
     if (decoded) {
       this.at = this.trace.now();
       this.frame?.end();
     }
-    const expectsVideo = [...(this.transports.subscriber?.received.values() ?? [])].some(
-      ({ info }) => info.kind === 'video',
-    );
+    const expectsVideo = [...this.media.received.values()].some(({ info }) => info.kind === 'video');
     const settled = publish === 'connected' && !expectsVideo && this.trace.now() - this.#started > 1000;
     const isOver = this.trace.now() - this.#started > GIVE_UP_MS;
     if (decoded || settled || isOver) this.done(this.trace.report());

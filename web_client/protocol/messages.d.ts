@@ -86,6 +86,28 @@ export interface SessionDescription {
   epoch?: number;
 }
 
+/** Make before break: see topology.js. */
+export interface SwitchTopology {
+  to: 'mesh' | 'sfu';
+  epoch: number;
+  deadlineMs: number;
+  reason: string;
+}
+
+/** What somebody said by TopologyReady. */
+export interface PeerReady {
+  userId: string;
+  epoch: number;
+  peers: string[];
+}
+
+/** A peer-to-peer link as one end sees it: lost fraction of what comes, round trip in milliseconds. */
+export interface PeerLinkReport {
+  userId: string;
+  loss: number;
+  rtt: number;
+}
+
 export interface SfuEndpoint {
   ip: string;
   port: number;

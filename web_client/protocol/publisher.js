@@ -125,7 +125,7 @@ export class Publisher extends Emitter {
     this.connection = new RTCPeerConnection({ iceServers, bundlePolicy: 'max-bundle' });
     this.channel = this.connection.createDataChannel('parley', { negotiated: true, id: 0 });
     this.connection.onicecandidate = ({ candidate }) => {
-      this.send('SendIceCandidate', { targetUserId: SFU, transportId, candidate: candidateOf(candidate), epoch });
+      this.send('SendIceCandidate', { targetUserId: SFU, transportId, candidate: candidateOf(candidate), epoch: this.epoch });
     };
     this.connection.onconnectionstatechange = () => this.#stateChanged();
   }

@@ -10,6 +10,7 @@
 import { Emitter } from './events.js';
 import { Publisher } from './publisher.js';
 import { Subscriber } from './subscriber.js';
+import { randomId } from './wire.js';
 
 /** A new connection that is not up by then takes over all the same. */
 const TAKE_OVER_MS = 10_000;
@@ -70,7 +71,6 @@ export class Transports extends Emitter {
     publisher.limit(this.#limit);
     for (const [source, { track, trackId }] of this.#local) publisher.setTrack(source, track, trackId);
     publisher.negotiate(); // also with nothing to send: the DataChannel lives here
-    this.#rememberIds();
   }
 
   /** @param {string} transportId */
@@ -121,9 +121,14 @@ export class Transports extends Emitter {
   async setTrack(source, track) {
     const known = this.#local.get(source);
     const isShare = source === 'screen' || source === 'screenAudio';
-    this.#local.set(source, { track, trackId: isShare && !track ? undefined : known?.trackId });
+    const trackId = known?.trackId ?? (track ? randomId() : undefined);
+    this.#local.set(source, { track, trackId: isShare && !track ? undefined : trackId });
     await this.publisher?.setTrack(source, track, this.#local.get(source)?.trackId);
-    this.#rememberIds();
+  }
+
+  /** What is to be sent. @returns {Map<Source, Local>} */
+  get local() {
+    return this.#local;
   }
 
   /** @param {Source} source */
@@ -135,13 +140,6 @@ export class Transports extends Emitter {
   limit(limit) {
     this.#limit = limit;
     this.publisher?.limit(limit);
-  }
-
-  #rememberIds() {
-    for (const [source, trackId] of this.publisher?.trackIds ?? []) {
-      const local = this.#local.get(source);
-      if (local) local.trackId = trackId;
-    }
   }
 
   /** @param {SessionDescription} offer */
@@ -202,6 +200,25 @@ export class Transports extends Emitter {
         publishers: new Map(received.map(({ transceiver, info }) => [transceiver.mid ?? '', info.userId ?? ''])),
       },
     };
+  }
+
+  /** The room's topology has changed: descriptions are of this epoch from now on. @param {number} epoch */
+  setEpoch(epoch) {
+    if (this.publisher) this.publisher.epoch = epoch;
+  }
+
+  /** Looks for another way to the SFU. */
+  restart() {
+    this.publisher?.negotiate({ restart: true });
+  }
+
+  /** The SFU is not needed any more; `open` begins anew. */
+  reset() {
+    const gone = [...(this.subscriber?.received.values() ?? [])];
+    this.close();
+    this.publisher = this.subscriber = null;
+    for (const received of gone) this.emit('untrack', received);
+    this.emit('state', this.state);
   }
 
   close() {

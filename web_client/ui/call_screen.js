@@ -259,7 +259,7 @@ class CallScreen {
   // --- what happens ---------------------------------------------------------------------------------------------------
   /** Signaling or media came or went. */
   #connectionChanged() {
-    const { publish, subscribe } = this.call.transports.state;
+    const { publish, subscribe } = this.call.topology.state;
     const isDown = (/** @type {string} */ state) => state === 'failed' || state === 'disconnected';
     if (this.call.state === 'reconnecting' || isDown(publish) || isDown(subscribe)) {
       this.#reconnecting ??= setTimeout(() => {
@@ -419,14 +419,17 @@ function closesOutside(menu, button, shut) {
 
 /** What each received track has decoded so far. @param {Call} call */
 async function rawStats(call) {
-  const { subscriber } = call.transports;
-  if (!subscriber) return [];
-  const byMid = new Map([...subscriber.received.values()].map(({ transceiver, info }) => [transceiver.mid, info]));
-  const entries = [...(await subscriber.connection.getStats()).values()].filter(({ type }) => type === 'inbound-rtp');
-  return entries.flatMap((entry) => {
-    const info = byMid.get(entry.mid);
-    return info ? [{ ...info, framesDecoded: 0, ...entry }] : [];
-  });
+  const found = await Promise.all(
+    call.topology.sources.map(async ({ connection, received }) => {
+      const byMid = new Map([...received.values()].map(({ transceiver, info }) => [transceiver.mid, info]));
+      const entries = [...(await connection.getStats()).values()].filter(({ type }) => type === 'inbound-rtp');
+      return entries.flatMap((entry) => {
+        const info = byMid.get(entry.mid);
+        return info ? [{ ...info, framesDecoded: 0, ...entry }] : [];
+      });
+    }),
+  );
+  return found.flat();
 }
 
 /** @param {App} app @param {string} meetingId @param {string} code @returns {import('./app.js').Screen} */

@@ -132,11 +132,11 @@ export class Stage {
   /** What is to be seen of a track of somebody else. @param {string | undefined} trackId @returns {Picture} */
   #picture(trackId) {
     if (!trackId) return { media: null, missing: null };
-    const { room, transports } = this.call;
+    const { room, topology } = this.call;
     const pause = room.pauses.get(trackId);
     if (pause === 'bandwidth' || pause === 'unsupported') return { media: null, missing: pause };
     // A hidden one is shown as it was last, until it comes again.
-    const media = pause === 'last-n' ? null : (transports.subscriber?.received.get(trackId)?.media ?? null);
+    const media = pause === 'last-n' ? null : (topology.received.get(trackId)?.media ?? null);
     return { media, missing: null };
   }
 

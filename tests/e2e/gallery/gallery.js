@@ -110,11 +110,7 @@ async function call({ count = Number(query.get('people') ?? 5), role = 'host', i
   await find('.preview video');
   await click('join-button');
   await find('[data-testid="call-stage"]');
-  handle.call.transports.subscriber = {
-    received: received(tracks),
-    connection: { getStats: async () => new Map() },
-    close() {},
-  };
+  handle.call.topology.received = received(tracks);
   handle.call.emit('track', { info: { kind: 'video' } });
   const speaking = [{ userId: 'user-3', level: 0.6 }];
   Socket.last.push('ActiveSpeakers', { speakers: speaking });
