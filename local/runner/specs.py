@@ -43,6 +43,9 @@ class Ports:
     signaling: int
     sfu: int
     media: int
+    turn: int = 0  # UDP and TCP; 0: there is no TURN server
+    turn_tls: int = 0
+    turn_health: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,47 @@ class Site:
     public_url: str
     loopback_url: str
     public_ip: str = ""
+    turn_host: str = "127.0.0.1"
 
 
-def environment(site: Site, ports: Ports, data_dir: Path, given: Mapping[str, str], tenant: str) -> dict[str, str]:
-    """The variables of every process; what `given` already sets is kept."""
+def turn_urls(site: Site, ports: Ports) -> str:
+    """What clients are told of the TURN server, best first."""
+    host = bracketed(site.public_ip or site.turn_host)
+    urls = [f"turn:{host}:{ports.turn}?transport={transport}" for transport in ("udp", "tcp")]
+    if ports.turn_tls:
+        urls.append(f"turns:{host}:{ports.turn_tls}?transport=tcp")
+    return ",".join(urls)
+
+
+def turn_variables(site: Site, ports: Ports, data_dir: Path, secret: str, workers: int) -> dict[str, str]:
+    """Of the TURN server, and of signaling, which offers it. It relays to the media ports of this machine alone."""
+    if not ports.turn:
+        return {}
+    hosts = [site.public_ip] if site.public_ip else list(dict.fromkeys((site.turn_host, "127.0.0.1")))
+    span = f"{ports.media}-{min(65_535, ports.media + workers - 1)}"
+    certificates = data_dir / "tls"
+    return {
+        "PARLEY_TURN_URLS": turn_urls(site, ports),
+        "PARLEY_TURN_SECRET": secret,
+        "PARLEY_TURN_HOST": site.turn_host,
+        "PARLEY_TURN_PORT": str(ports.turn),
+        "PARLEY_TURN_TLS_PORT": str(ports.turn_tls),
+        "PARLEY_TURN_CERTIFICATE": str(certificates / "leaf.pem") if ports.turn_tls else "",
+        "PARLEY_TURN_CERTIFICATE_KEY": str(certificates / "leaf.key") if ports.turn_tls else "",
+        "PARLEY_TURN_PEERS": ",".join(f"{bracketed(host)}:{span}" for host in hosts),
+        "PARLEY_TURN_HEALTH_PORT": str(ports.turn_health),
+    }
+
+
+def environment(
+    site: Site,
+    ports: Ports,
+    data_dir: Path,
+    given: Mapping[str, str],
+    tenant: str,
+    turn: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The variables of every process; what `given` already sets is kept. `turn` are those of the TURN server."""
     identity = f"http://127.0.0.1:{ports.identity}/identity/{tenant}/v2.0"
     ours = {
         "PARLEY_REDIS_URL": f"redis://127.0.0.1:{ports.redis}/0",
@@ -70,6 +110,7 @@ def environment(site: Site, ports: Ports, data_dir: Path, given: Mapping[str, st
         "PARLEY_SFU_CONTROL_URL": f"ws://127.0.0.1:{ports.sfu}/control",
         "PARLEY_PUBLIC_IP": site.public_ip,
         "PARLEY_SFU_MEDIA_PORT": str(ports.media),
+        **(turn or {}),
     }
     if not given.get("PARLEY_OIDC_ISSUER"):
         ours["PARLEY_OIDC_ISSUER"] = f"{site.public_url}/identity/{tenant}/v2.0"
@@ -123,6 +164,10 @@ def processes(
         specs.append(Spec("redis", redis_server, f"redis://127.0.0.1:{ports.redis}", stops=2, environment=variables))
     if not given.get("PARLEY_OIDC_ISSUER"):
         specs.append(python("identity", "local.identity", f"http://127.0.0.1:{ports.identity}/ready", stops=1))
+    if ports.turn:
+        ready = f"http://127.0.0.1:{ports.turn_health}/ready"
+        after = ("edge",) if ports.turn_tls else ()  # which makes the certificate
+        specs.append(python("turn", "local.turn", ready, after=after, stops=1))
     return tuple(specs)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import secrets
 import signal
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from conference.settings import Settings
 from local.edge.addresses import lan_address
 from local.runner import machine, parent
 from local.runner.machine import NotPossible
-from local.runner.specs import TENANT_VARIABLE, Ports, Site, Spec, bracketed, environment, processes
+from local.runner.specs import TENANT_VARIABLE, Ports, Site, Spec, bracketed, environment, processes, turn_variables
 from local.runner.supervisor import StartFailed, Supervisor
 
 ANY = ("0.0.0.0", "::")  # noqa: S104 - a value to compare with
@@ -58,18 +59,28 @@ def site_of(asked: Wish, port: int, lan: str) -> Site:
     else:
         public = loopback = asked.host
     urls = [f"{scheme}://{bracketed(name)}:{port}" for name in (public, loopback)]
-    return Site(asked.host, port, asked.tls, urls[0], urls[1], asked.public_ip)
+    turn_host = lan or "127.0.0.1" if asked.host in ANY else loopback if ":" not in loopback else "127.0.0.1"
+    return Site(asked.host, port, asked.tls, urls[0], urls[1], asked.public_ip, turn_host)
 
 
 def plan(asked: Wish, site: Site, given: Mapping[str, str]) -> tuple[Spec, ...]:
     """The processes with their ports and variables. Raises NotPossible."""
-    redis, functions, identity, signaling, sfu = machine.free_ports(5)
+    redis, functions, identity, signaling, sfu, health = machine.free_ports(6)
     media = given.get("PARLEY_SFU_MEDIA_PORT", "")
-    ports = Ports(redis, functions, identity, signaling, sfu, int(media) if media else machine.free_media_port())
+    turn = machine.free_turn_port(site.turn_host) if wants_turn(given) else 0
+    turn_tls = machine.free_turn_port(site.turn_host, machine.DEFAULT_TURN_TLS_PORT) if turn and site.tls else 0
+    media_port = int(media) if media else machine.free_media_port()
+    ports = Ports(redis, functions, identity, signaling, sfu, media_port, turn, turn_tls, health)
     tenant = given.get(TENANT_VARIABLE) or str(Settings.model_fields["identity_tenant"].default)
-    variables = environment(site, ports, asked.data_dir, given, tenant)
+    relay = turn_variables(site, ports, asked.data_dir, secrets.token_hex(32), machine.packet_workers(given))
+    variables = environment(site, ports, asked.data_dir, given, tenant, relay)
     server = () if given.get("PARLEY_REDIS_URL") else machine.redis_server(redis, asked.data_dir / "redis")
     return processes(site, ports, variables, server, given)
+
+
+def wants_turn(given: Mapping[str, str]) -> bool:
+    """Whether a TURN server of this machine is to run: not where it is turned off or another one is given."""
+    return given.get("PARLEY_TURN_SERVER", "auto") != "off" and not given.get("PARLEY_TURN_URLS")
 
 
 def say(line: str) -> None:

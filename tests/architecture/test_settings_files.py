@@ -33,6 +33,16 @@ NOT_OURS = (
     "web_dir",
     "functions_port",
     "identity_",
+    "turn_server",
+    "turn_host",
+    "turn_port",
+    "turn_tls_port",
+    "turn_certificate",
+    "turn_relay_ports",
+    "turn_peers",
+    "turn_health_port",
+    "mesh_",
+    "topology_",
     "debug_hooks",
 )
 

@@ -424,6 +424,7 @@ async def test_keys_of_a_room_share_a_slot_and_expire(redis_server: RedisServer)
 
 
 async def test_a_room_begins_with_the_topology_of_who_makes_it(presence: Presence) -> None:
+    entered: Entered | Refused | None = None
     for name, topology in (("ann", "mesh"), ("bob", "sfu")):
         entered = await presence.enter(
             ROOM,
@@ -436,6 +437,7 @@ async def test_a_room_begins_with_the_topology_of_who_makes_it(presence: Presenc
         )
         assert isinstance(entered, Entered)
         assert (entered.room.topology, entered.room.epoch) == ("mesh", 1)
+    assert isinstance(entered, Entered)
     assert {name: present.can_mesh for name, present in entered.room.participants.items()} == {
         "ann": True,
         "bob": False,

@@ -51,6 +51,7 @@ def running(data_dir: Path, environment: Mapping[str, str] | None = None) -> Ite
             "PORT": str(free_port()),
             "DATA_DIR": str(data_dir),
             "PYTHONUNBUFFERED": "1",
+            "PARLEY_TURN_SERVER": "off",  # as most tests need no relay
             "PARLEY_MESH_LIMIT": "0",  # most tests are of the SFU; those of the mesh say so
             **(environment or {}),
         },
