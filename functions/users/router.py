@@ -44,7 +44,7 @@ async def my_profile(services: ServicesOf, caller: CallerOf) -> ProfileOut:
     return ProfileOut.of(user, with_email=with_email)
 
 
-@router.get("/me/ice-servers", operation_id="getMyIceServers")
+@router.get("/me/ice-servers", operation_id="getMyIceServers", responses=refusals())
 async def my_ice_servers(services: ServicesOf, caller: CallerOf) -> IceServersOut:
     """TURN servers with credentials of five minutes, for a test of the caller's network outside of a meeting."""
     servers = services.ice.for_participant(ParticipantId(caller.user_id), services.clock.now())
