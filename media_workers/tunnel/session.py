@@ -20,6 +20,7 @@ IDLE_S: Final = 30.0
 JOIN_S: Final = 30.0
 PING_S: Final = 20.0
 WIRE_ROOM: Final = 16_384
+LAST_ROOM: Final = 65_536
 
 
 def hashed(secret: str) -> bytes:
@@ -77,9 +78,11 @@ class GatewaySession:
         self._wake.set()
 
     def signaling_ended(self, close_code: int) -> None:
-        """The client is told by the end of the session; the code is signaling's own where it has one."""
-        end = ends.ENDED if close_code in (1000, 4403, 4409, 4410) else ends.SIGNALING_AWAY
-        self.finish(End(end.code, close_code if close_code >= 4000 else end.close, end.status, end.text))
+        """The session ends as signaling has: with its own code where it decided, else since it is away."""
+        if close_code < 4000:
+            self.finish(ends.ENDED if close_code == 1000 else ends.SIGNALING_AWAY)
+        else:
+            self.finish(End(ends.ENDED.code, close_code, ends.ENDED.status, ends.ENDED.text))
 
     # --- wires ---
     def attach(self, wire: Wire) -> None:
@@ -122,6 +125,13 @@ class GatewaySession:
                 return []
             await self._sleep(wire, max(0.001, due - loop.time()))
         return []
+
+    def rest(self, wire: Wire) -> list[Frame]:
+        """What the session's last wire carries before it ends: signaling's last words, of why it has ended."""
+        if self.end is None or self._wire is not wire:
+            return []
+        self._wire = None
+        return self.tunnel.outgoing(asyncio.get_running_loop().time(), LAST_ROOM, media=False)
 
     async def _sleep(self, wire: Wire, seconds: float) -> None:
         waits = [asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(wire.replaced.wait())]

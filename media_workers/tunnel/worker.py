@@ -300,6 +300,8 @@ class TunnelWorker:
             while True:
                 frames = await session.outgoing(wire, STREAM_S)
                 if wire.replaced.is_set():
+                    if rest := session.rest(wire):
+                        await channel.send_bytes(encode_all(rest))
                     await channel.close(code=wire.end.close, message=wire.end.code.encode())
                     return
                 if frames:
@@ -323,6 +325,8 @@ class TunnelWorker:
             while True:
                 frames = await session.outgoing(wire, STREAM_S)
                 if wire.replaced.is_set():
+                    if rest := encode_all(session.rest(wire)):
+                        await response.write(base64.b64encode(rest) + b"\n" if is_text else rest)
                     break
                 data = encode_all(frames)
                 if data:
@@ -343,7 +347,9 @@ class TunnelWorker:
         async with turn:  # of two that are held, the older one is answered first
             frames = await session.outgoing(wire, self._options.poll_s)
             if wire.replaced.is_set():
-                raise _Ended(wire.end)
+                frames = session.rest(wire)
+                if not frames:
+                    raise _Ended(wire.end)
             session.touch()
             data = encode_all(frames)
             wire.answers += 1

@@ -161,6 +161,20 @@ async def test_nothing_but_stream_0_before_the_join(site: Site) -> None:
     await tunnel.close()
 
 
+@pytest.mark.parametrize("kind", WIRES)
+async def test_a_refused_join_is_told_before_the_session_ends(site: Site, kind: Kind) -> None:
+    tunnel = TunnelClient(site.world.http, site.url)
+    await tunnel.open(kind)
+    signaling = SignalingOverTunnel(tunnel)
+    await signaling.send("JoinRoom", {"roomId": site.world.room, "token": "none.of.ours"})
+    assert (await signaling.payload("Error"))["code"] == "token-refused"
+    if kind == "websocket":
+        async with asyncio.timeout(5):
+            await tunnel.closed.wait()
+        assert tunnel.code == 4401
+    await signaling.close()
+
+
 async def test_a_wrong_secret_and_an_unknown_session(site: Site) -> None:
     made = await site.made()
     http = site.world.http
