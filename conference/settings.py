@@ -83,6 +83,11 @@ class Settings(BaseSettings):
     )
     message_burst: int = Field(200, ge=1, description="Messages a connection may send at once.")
 
+    # --- HTTP tunnel ---
+    tunnel_host: str = Field("127.0.0.1", description="Address that the tunnel gateway binds.")
+    tunnel_port: int = Field(7004, ge=0, le=65535, description="Port of the same; 0 picks a free one.")
+    tunnel_sessions: int = Field(500, ge=1, description="Sessions of a tunnel gateway at most.")
+
     # --- TURN, on one machine ---
     turn_server: Literal["auto", "coturn", "embedded", "off"] = Field(
         "auto", description="TURN server of make run: coturn where it is installed and safe, else the embedded one."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import unquote
 
-Upstream = Literal["functions", "signaling", "identity"]
+Upstream = Literal["functions", "signaling", "tunnel", "identity"]
 
 KIB: Final = 1024
 
@@ -34,6 +34,7 @@ class Route:
 # Exact paths come first, then the longest prefix. What no row takes is a file of the page.
 ROUTES: Final = (
     Route("/v1/signal", "signaling", websocket=True, max_body=0, idle_s=90),
+    Route("/v1/tunnel/", "tunnel", websocket=True, max_body=512 * KIB, idle_s=90),
     Route("/v1/", "functions"),
     Route("/.well-known/jwks.json", "functions", max_body=0),
     Route("/openapi.json", "functions", max_body=0),

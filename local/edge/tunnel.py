@@ -177,10 +177,10 @@ async def _refused(request: web.BaseRequest, reader: asyncio.StreamReader, answe
 async def _try_again_later(request: web.BaseRequest) -> web.StreamResponse:
     offered = request.headers.get("Sec-WebSocket-Protocol", "").replace(" ", "").split(",")
     # A browser fails the connection when none of its subprotocols is selected; a token is never echoed.
-    chosen = [name for name in offered if name and not name.startswith("token.")][:1]
+    chosen = [name for name in offered if name and not name.startswith(("token.", "secret."))][:1]
     response = web.WebSocketResponse(protocols=chosen, compress=False)
     if not response.can_prepare(request).ok:
         raise EdgeProblem(400)
     await response.prepare(request)
-    await response.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"The signaling worker is not running.")
+    await response.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"The worker is not running.")
     return response

@@ -31,6 +31,7 @@ async def running(chosen: Settings) -> AsyncIterator[int]:
             origins={
                 "functions": f"http://127.0.0.1:{chosen.functions_port}",
                 "signaling": f"http://127.0.0.1:{chosen.signaling_port}",
+                "tunnel": f"http://127.0.0.1:{chosen.tunnel_port}",
                 "identity": f"http://127.0.0.1:{chosen.identity_port}",
             },
             files=Files(chosen.web_dir),

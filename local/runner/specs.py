@@ -43,6 +43,7 @@ class Ports:
     signaling: int
     sfu: int
     media: int
+    tunnel: int
     turn: int = 0  # UDP and TCP; 0: there is no TURN server
     turn_tls: int = 0
     turn_health: int = 0
@@ -126,6 +127,8 @@ def environment(
         TENANT_VARIABLE: tenant,
         "PARLEY_SIGNALING_HOST": "127.0.0.1",
         "PARLEY_SIGNALING_PORT": str(ports.signaling),
+        "PARLEY_TUNNEL_HOST": "127.0.0.1",
+        "PARLEY_TUNNEL_PORT": str(ports.tunnel),
         "PARLEY_SFU_HOST": "127.0.0.1",
         "PARLEY_SFU_PORT": str(ports.sfu),
         "PYTHONUNBUFFERED": "1",
@@ -158,6 +161,7 @@ def processes(
             *("--port", str(ports.functions)),
             after=stores,
         ),
+        python("tunnel", "media_workers.tunnel", f"http://127.0.0.1:{ports.tunnel}/ready"),
         python("signaling", "media_workers.signaling", f"http://127.0.0.1:{ports.signaling}/ready", after=stores),
     ]
     if embedded_redis:

@@ -65,12 +65,12 @@ def site_of(asked: Wish, port: int, lan: str) -> Site:
 
 def plan(asked: Wish, site: Site, given: Mapping[str, str]) -> tuple[Spec, ...]:
     """The processes with their ports and variables. Raises NotPossible."""
-    redis, functions, identity, signaling, sfu, health = machine.free_ports(6)
+    redis, functions, identity, signaling, sfu, tunnel, health = machine.free_ports(7)
     media = given.get("PARLEY_SFU_MEDIA_PORT", "")
     turn = machine.free_turn_port(site.turn_host) if wants_turn(given) else 0
     turn_tls = machine.free_turn_port(site.turn_host, machine.DEFAULT_TURN_TLS_PORT) if turn and site.tls else 0
     media_port = int(media) if media else machine.free_media_port()
-    ports = Ports(redis, functions, identity, signaling, sfu, media_port, turn, turn_tls, health)
+    ports = Ports(redis, functions, identity, signaling, sfu, media_port, tunnel, turn, turn_tls, health)
     tenant = given.get(TENANT_VARIABLE) or str(Settings.model_fields["identity_tenant"].default)
     relay = turn_variables(site, ports, asked.data_dir, secrets.token_hex(32), machine.packet_workers(given))
     variables = environment(site, ports, asked.data_dir, given, tenant, relay)

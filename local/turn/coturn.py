@@ -19,6 +19,7 @@ from local.turn.peers import Ports
 PROGRAM: Final = "turnserver"
 READY_S: Final = 5.0
 REALM: Final = "parley"
+PUBLIC: Final = "8.8.8.8"  # is asked about, not sent to
 MAPPED: Final = ("::ffff:127.0.0.1", "::ffff:169.254.169.254", "169.254.169.254", "::1")
 # What no relay of ours may reach; media nodes are excepted by allowed-peer-ip.
 DENIED: Final = (
@@ -37,7 +38,8 @@ DENIED: Final = (
     "198.51.100.0-198.51.100.255",
     "203.0.113.0-203.0.113.255",
     "240.0.0.0-255.255.255.255",
-    "::-::ffff:ffff:ffff",
+    "::1",
+    "::ffff:0:0-::ffff:ffff:ffff",  # a wider range denies every IPv4 peer, too (coturn 4.6.1)
     "64:ff9b::-64:ff9b::ffff:ffff",
     "64:ff9b:1::-64:ff9b:1:ffff:ffff:ffff:ffff:ffff",
     "100::-100::ffff:ffff:ffff:ffff",
@@ -140,6 +142,8 @@ async def why_not(server: tuple[str, int], username: str, password: str, allowed
             for address in MAPPED:
                 if address not in allowed and not await _refuses(client, address):
                     return f"it lets a relay reach {address} (CVE-2026-27624)"
+            if await _refuses(client, PUBLIC):
+                return "it relays to nobody on the internet"
     except TimeoutError:
         return "it does not answer"
     except TurnRefused as refused:

@@ -42,6 +42,7 @@ NOT_OURS = (
     "turn_peers",
     "turn_health_port",
     "mesh_",
+    "tunnel_",
     "topology_",
     "debug_hooks",
 )

@@ -11,7 +11,7 @@ from local.runner.wiring import Wish, site_of, wish
 
 pytestmark = pytest.mark.unit
 
-PORTS = Ports(redis=1, functions=2, identity=3, signaling=4, sfu=5, media=6)
+PORTS = Ports(redis=1, functions=2, identity=3, signaling=4, sfu=5, media=6, tunnel=7)
 SITE = Site("127.0.0.1", 8080, False, "http://127.0.0.1:8080", "http://127.0.0.1:8080")
 TENANT = "5f0c1d9e-6b3a-4c58-9a47-2e8d7b1f4a60"
 
@@ -77,7 +77,7 @@ def test_what_the_person_has_set_is_kept_and_not_started_twice() -> None:
     names = {spec.name for spec in processes(SITE, PORTS, variables, (), given)}
     assert variables["PARLEY_REDIS_URL"] == "redis://r:6379/0"
     assert "PARLEY_OIDC_DISCOVERY_URL" not in variables
-    assert names == {"migrate", "edge", "sfu", "functions", "signaling"}
+    assert names == {"migrate", "edge", "sfu", "functions", "signaling", "tunnel"}
 
 
 def test_every_process_waits_only_for_processes_that_are_started() -> None:

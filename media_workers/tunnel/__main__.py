@@ -1,0 +1,33 @@
+"""`python -m media_workers.tunnel`: one tunnel gateway until SIGTERM or SIGINT."""
+
+import asyncio
+import logging
+import signal
+import sys
+
+from media_workers.tunnel.wiring import build
+
+_log = logging.getLogger(__name__)
+
+
+async def main() -> int:
+    """Runs the worker; the exit code."""
+    worker, address = build()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        port = await worker.start(*address)
+    except OSError as error:
+        _log.error("the tunnel gateway cannot start: %s", error.strerror or "the port cannot be bound")
+        await worker.stop()
+        return 1
+    _log.info("the tunnel gateway is ready", extra={"port": port})
+    await stop.wait()
+    worker.drain()
+    await worker.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

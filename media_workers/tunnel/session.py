@@ -1,0 +1,230 @@
+"""A session on the gateway: its stream 0, its upstream, its paths, and the one wire that carries what goes down."""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import Final
+
+from conference.domain.errors import ProtocolError
+from conference.protocol.tunnel import control as c
+from conference.protocol.tunnel.frame import Frame, FrameType
+from conference.protocol.tunnel.session import ControlCame, Event, Heard, Media, Signal, TunnelSession
+from media_workers.tunnel import ends
+from media_workers.tunnel.ends import End
+from media_workers.tunnel.metrics import Metrics
+from media_workers.tunnel.paths import Paths
+from media_workers.tunnel.upstream import Upstream
+
+IDLE_S: Final = 30.0
+JOIN_S: Final = 30.0
+PING_S: Final = 20.0
+WIRE_ROOM: Final = 16_384
+
+
+def hashed(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+class Wire:
+    """What is attached now. `replaced` is set when another one takes over, or the session ends."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.answers = 0  # of a wire that is polled
+        self.replaced = asyncio.Event()
+        self.end: End = ends.REPLACED
+
+
+class GatewaySession:
+    """`over` is called once, when the session has ended."""
+
+    def __init__(
+        self, session_id: str, secret: str, address: str, metrics: Metrics, over: Callable[["GatewaySession"], None]
+    ) -> None:
+        now = asyncio.get_running_loop().time()
+        self.id = session_id
+        self.address = address
+        self.tunnel = TunnelSession()
+        self.paths = Paths(self._datagram, now)
+        self.upstream: Upstream | None = None
+        self.end: End | None = None
+        self._secret = hashed(secret)
+        self._metrics = metrics
+        self._over = over
+        self._wire: Wire | None = None
+        self._wake = asyncio.Event()
+        self._began = now
+        self._heard_at = now
+        self._pinged_at = now
+        self._is_joined = False
+        self._opening: set[asyncio.Task[None]] = set()
+        self._counted = dict.fromkeys(self.tunnel.queue.dropped, 0)
+
+    def knows(self, secret: str) -> bool:
+        return hmac.compare_digest(self._secret, hashed(secret))
+
+    # --- upstream ---
+    def joined(self) -> None:
+        self._is_joined = True
+
+    def told(self, text: bytes) -> None:
+        """A message of signaling goes down."""
+        try:
+            self.tunnel.signal(text)
+        except ProtocolError as error:
+            self.finish(ends.of_protocol(error.code))
+        self._wake.set()
+
+    def signaling_ended(self, close_code: int) -> None:
+        """The client is told by the end of the session; the code is signaling's own where it has one."""
+        end = ends.ENDED if close_code in (1000, 4403, 4409, 4410) else ends.SIGNALING_AWAY
+        self.finish(End(end.code, close_code if close_code >= 4000 else end.close, end.status, end.text))
+
+    # --- wires ---
+    def attach(self, wire: Wire) -> None:
+        """From now on this wire carries what goes down; the former one ends."""
+        if self._wire is not None:
+            self._wire.replaced.set()
+        self._wire = wire
+        self._metrics.wires.labels(wire.kind).inc()
+        self.tunnel.attach()
+        self.touch()
+        self._wake.set()
+
+    def detach(self, wire: Wire) -> None:
+        if self._wire is wire:
+            self._wire = None
+            self.touch()
+
+    def bad_wire(self) -> None:
+        """A wire carried what is no frame."""
+        if self.tunnel.bad_wire():
+            self.finish(ends.BAD_FRAME)
+
+    def touch(self) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+
+    async def outgoing(self, wire: Wire, wait_s: float) -> list[Frame]:
+        """What is to go now by this wire; waits for something, at most so long. Nothing once it is replaced."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while not wire.replaced.is_set():
+            frames = self.tunnel.outgoing(loop.time(), WIRE_ROOM)
+            self._count()
+            if frames:
+                self._metrics.bytes.labels("down").inc(sum(frame.size for frame in frames))
+                return frames
+            self._wake.clear()
+            ack_at = self.tunnel.reliable.ack_at
+            due = min(until, ack_at) if ack_at is not None else until
+            if loop.time() >= until:
+                return []
+            await self._sleep(wire, max(0.001, due - loop.time()))
+        return []
+
+    async def _sleep(self, wire: Wire, seconds: float) -> None:
+        waits = [asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(wire.replaced.wait())]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+
+    def _count(self) -> None:
+        for kind, count in self.tunnel.queue.dropped.items():
+            if count != self._counted[kind]:
+                self._metrics.died(kind, count - self._counted[kind])
+                self._counted[kind] = count
+
+    # --- what comes up ---
+    def receive(self, frames: list[Frame]) -> None:
+        """Raises ProtocolError where one is no frame of this session; the wire is to be ended then."""
+        self.touch()
+        now = asyncio.get_running_loop().time()
+        self._metrics.bytes.labels("up").inc(sum(frame.size for frame in frames))
+        for frame in frames:
+            for event in self.tunnel.receive(frame, now):
+                self._take(event, now)
+        self._wake.set()
+
+    def _take(self, event: Event, now: float) -> None:
+        if isinstance(event, Signal):
+            if self.upstream is None or not self.upstream.send(event.text):
+                self.finish(ends.SIGNALING_AWAY)
+        elif isinstance(event, ControlCame):
+            self._control(event.message)
+        elif isinstance(event, Media) and event.frame.type is FrameType.DATAGRAM:
+            self.paths.send(event.frame.stream, event.frame.payload, now)
+        elif not isinstance(event, Heard):
+            raise ProtocolError("bad-frame", "this session carries datagrams")
+
+    def _control(self, message: c.ControlMessage) -> None:
+        if isinstance(message, c.OpenPath):
+            task = asyncio.create_task(self._open_path(message))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+        elif isinstance(message, c.ClosePath):
+            self.paths.close(message.stream)
+            self.tunnel.close(message.stream)
+        elif not isinstance(message, c.Queue | c.KeyFrame):
+            raise ProtocolError("bad-control", "this session carries datagrams")
+
+    async def _open_path(self, asked: c.OpenPath) -> None:
+        try:
+            if not self._is_joined:
+                raise ProtocolError("not-joined", "Join first.")
+            await self.paths.open(asked.stream, asked.ip, asked.port)
+        except ProtocolError as refused:
+            self._metrics.refused.labels(refused.code).inc()
+            self._say(c.PathRefused(stream=asked.stream, code=refused.code))
+        except OSError:
+            self._say(c.PathRefused(stream=asked.stream, code="unreachable"))
+        else:
+            self.tunnel.open(asked.stream)
+            self._say(c.PathOpened(stream=asked.stream))
+
+    def _say(self, message: c.ControlMessage) -> None:
+        try:
+            self.tunnel.control(message)
+        except ProtocolError as error:
+            self.finish(ends.of_protocol(error.code))
+        self._wake.set()
+
+    def _datagram(self, stream: int, data: bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        if self.paths.down.take(len(data), now):
+            self.tunnel.media(Frame(FrameType.DATAGRAM, stream, data), now)
+            self._wake.set()
+
+    # --- time and end ---
+    def tick(self, now: float) -> None:
+        """Ends what nobody uses; pings who is there. Call it every second."""
+        if self._wire is None and now - self._heard_at > IDLE_S:
+            self.finish(ends.IDLE)
+        elif not self._is_joined and now - self._began > JOIN_S:
+            self.finish(ends.NOT_JOINED)
+        elif now - self._heard_at > 2 * PING_S + 5:
+            self.finish(ends.IDLE)
+        elif now - self._pinged_at >= PING_S:
+            self._pinged_at = now
+            self.tunnel.ping(now)
+            self._wake.set()
+
+    def finish(self, end: End) -> None:
+        """Ends the session, once."""
+        if self.end is not None:
+            return
+        self.end = end
+        self.paths.close_all()
+        self._metrics.ends.labels(end.code).inc()
+        if self._wire is not None:
+            self._wire.end = end
+            self._wire.replaced.set()
+        self._over(self)
+
+    async def close(self) -> None:
+        for task in tuple(self._opening):
+            task.cancel()
+        if self.upstream is not None:
+            await self.upstream.close()
