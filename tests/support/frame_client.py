@@ -3,8 +3,9 @@
 import asyncio
 import fractions
 import time
-from typing import Any
+from typing import Any, Protocol
 
+import aiohttp
 import av
 import msgspec
 from av import AudioFrame, VideoFrame
@@ -21,6 +22,7 @@ from media_workers.sfu.wiring import random_source
 from media_workers.tunnel.frames.path import Services
 from media_workers.tunnel.frames.peer import FramePeer
 from tests.support.sfu import ControlLink
+from tests.support.tunnel_client import Kind, SignalingOverTunnel, TunnelClient
 
 FPS = 15
 
@@ -112,17 +114,97 @@ class Arrived:
                 self.shade = sum(middle) // len(middle)
 
 
-class FrameClient:
+class Gateway(Protocol):
+    """What takes a browser's controls and frames."""
+
+    def control(self, message: c.ControlMessage) -> None: ...
+
+    def frame(self, frame: Frame) -> None: ...
+
+
+class FrameMedia:
+    """The browser's part: what it sends to a gateway, and what it has been given."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.gateway: Gateway
+        self.said: list[c.ControlMessage] = []
+        self.arrived: dict[int, Arrived] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._encoders: dict[int, PictureEncoder] = {}
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _control(self, message: c.ControlMessage) -> None:
+        self.said.append(message)
+        if isinstance(message, c.TrackOpened):
+            self.arrived[message.stream] = Arrived(message)
+        elif isinstance(message, c.KeyFrame) and message.stream in self._encoders:
+            self._encoders[message.stream].wants_key = True
+
+    def of(self, kind: type[c.ControlMessage]) -> list[Any]:
+        return [message for message in self.said if isinstance(message, kind)]
+
+    def _frame(self, frame: Frame) -> None:
+        self.arrived[frame.stream].take(frame)
+
+    def track(self, track_id: str) -> Arrived | None:
+        return next((one for one in self.arrived.values() if one.opened.track_id == track_id), None)
+
+    def publish(self, shade: int, *, level: int = 0x80 | 20) -> None:
+        """Sound, and pictures of two layers."""
+        layers = [c.LayerStream(stream=3, rid="q", width=160, height=96)]
+        layers.append(c.LayerStream(stream=5, rid="h", width=320, height=192))
+        sound = [c.LayerStream(stream=1)]
+        self.gateway.control(
+            c.OpenTrack(track_id=f"{self.name}-audio", kind="audio", source="microphone", codec="opus", streams=sound)
+        )
+        self.gateway.control(
+            c.OpenTrack(track_id=f"{self.name}-video", kind="video", source="camera", codec="vp8", streams=layers)
+        )
+        self._encoders = {one.stream: PictureEncoder(one.width, one.height, shade) for one in layers}
+        self._spawn(self._play(level))
+        self._spawn(self._film())
+
+    async def _play(self, level: int) -> None:
+        encoder, start = SoundEncoder(), time.monotonic()
+        for place in range(100_000):
+            await asyncio.sleep(max(0.0, start + place * 0.02 - time.monotonic()))
+            for packet in encoder.next():
+                frame = Frame(FrameType.AUDIO, 1, opus.write(level, packet), 0, place * 960 & 0xFFFFFFFF)
+                self.gateway.frame(frame)
+            if place % 100 == 0:
+                self.gateway.control(c.Clock(stream=1, timestamp=place * 960, ntp_ms=time.time() * 1000))
+
+    async def _film(self) -> None:
+        start = time.monotonic()
+        for place in range(100_000):
+            await asyncio.sleep(max(0.0, start + place / FPS - time.monotonic()))
+            for stream, encoder in self._encoders.items():
+                data = encoder.next()
+                flags = KEY if vp8.is_key_frame(data) else 0
+                self.gateway.frame(Frame(FrameType.VIDEO, stream, data, 0, place * 6_000, flags & ~DISCARDABLE))
+                if place % 30 == 0:
+                    self.gateway.control(c.Clock(stream=stream, timestamp=place * 6_000, ntp_ms=time.time() * 1000))
+
+    async def stop(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class FrameClient(FrameMedia):
     """One participant in frames."""
 
     def __init__(self, link: ControlLink, name: str, room: str = "room") -> None:
-        self.link, self.name, self.room = link, name, room
-        self.said: list[c.ControlMessage] = []
-        self.arrived: dict[int, Arrived] = {}
+        super().__init__(name)
+        self.link, self.room = link, room
         self.errors: list[control.ControlError] = []
         self.peer = FramePeer(self._signal, self._control, self._frame, services(), lambda ip, port: True)
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._encoders: dict[int, PictureEncoder] = {}
+        self.gateway = self.peer
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._has_endpoints = asyncio.Event()
 
@@ -139,11 +221,6 @@ class FrameClient:
             assert self.peer.signal_from_server({"type": "SfuEndpoint", "payload": payload})
         self._has_endpoints.set()
         self._spawn(self._work())
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _signal(self, envelope: dict[str, Any]) -> None:
         self._inbox.put_nowait(envelope)
@@ -206,63 +283,36 @@ class FrameClient:
         }
         assert self.peer.signal_from_server({"type": "ReceiveOffer", "payload": payload})
 
-    def _control(self, message: c.ControlMessage) -> None:
-        self.said.append(message)
-        if isinstance(message, c.TrackOpened):
-            self.arrived[message.stream] = Arrived(message)
-        elif isinstance(message, c.KeyFrame) and message.stream in self._encoders:
-            self._encoders[message.stream].wants_key = True
-
-    def of(self, kind: type[c.ControlMessage]) -> list[Any]:
-        return [message for message in self.said if isinstance(message, kind)]
-
-    def _frame(self, frame: Frame) -> None:
-        self.arrived[frame.stream].take(frame)
-
-    def track(self, track_id: str) -> Arrived | None:
-        return next((one for one in self.arrived.values() if one.opened.track_id == track_id), None)
-
-    def publish(self, shade: int, *, level: int = 0x80 | 20) -> None:
-        """Sound, and pictures of two layers."""
-        layers = [c.LayerStream(stream=3, rid="q", width=160, height=96)]
-        layers.append(c.LayerStream(stream=5, rid="h", width=320, height=192))
-        sound = [c.LayerStream(stream=1)]
-        self.peer.control(
-            c.OpenTrack(track_id=f"{self.name}-audio", kind="audio", source="microphone", codec="opus", streams=sound)
-        )
-        self.peer.control(
-            c.OpenTrack(track_id=f"{self.name}-video", kind="video", source="camera", codec="vp8", streams=layers)
-        )
-        self._encoders = {one.stream: PictureEncoder(one.width, one.height, shade) for one in layers}
-        self._spawn(self._play(level))
-        self._spawn(self._film())
-
-    async def _play(self, level: int) -> None:
-        encoder, start = SoundEncoder(), time.monotonic()
-        for place in range(100_000):
-            await asyncio.sleep(max(0.0, start + place * 0.02 - time.monotonic()))
-            for packet in encoder.next():
-                frame = Frame(FrameType.AUDIO, 1, opus.write(level, packet), 0, place * 960 & 0xFFFFFFFF)
-                self.peer.frame(frame)
-            if place % 100 == 0:
-                self.peer.control(c.Clock(stream=1, timestamp=place * 960, ntp_ms=time.time() * 1000))
-
-    async def _film(self) -> None:
-        start = time.monotonic()
-        for place in range(100_000):
-            await asyncio.sleep(max(0.0, start + place / FPS - time.monotonic()))
-            for stream, encoder in self._encoders.items():
-                data = encoder.next()
-                flags = KEY if vp8.is_key_frame(data) else 0
-                self.peer.frame(Frame(FrameType.VIDEO, stream, data, 0, place * 6_000, flags & ~DISCARDABLE))
-                if place % 30 == 0:
-                    self.peer.control(c.Clock(stream=stream, timestamp=place * 6_000, ntp_ms=time.time() * 1000))
-
     async def close(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.stop()
         await self.peer.close()
 
 
 _ASK = {"SendOffer": FrameClient._offer, "SendAnswer": FrameClient._answered, "SetReceive": FrameClient._receive}
+
+
+class TunnelledBrowser(FrameMedia):
+    """One participant in frames through a gateway, signaling included."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, name: str) -> None:
+        super().__init__(name)
+        self.tunnel = TunnelClient(http, url, mode="frames")
+        self.tunnel.seen, self.tunnel.told = self._frame, self._control
+        self.gateway = self.tunnel
+        self.signaling: SignalingOverTunnel
+        self.joined: dict[str, Any] = {}
+
+    async def join(self, kind: Kind, room: str, token: str) -> None:
+        await self.tunnel.open(kind)
+        self.signaling = SignalingOverTunnel(self.tunnel)
+        await self.signaling.send("JoinRoom", {"roomId": room, "token": token, "capabilities": {"mesh": True}})
+        self.joined = await self.signaling.payload("RoomJoined")
+
+    def publish(self, shade: int, *, level: int = 0x80 | 20) -> None:
+        for stream in (1, 3, 5):
+            self.tunnel.session.open(stream)
+        super().publish(shade, level=level)
+
+    async def close(self) -> None:
+        await self.stop()
+        await self.signaling.close()

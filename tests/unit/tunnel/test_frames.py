@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from conference.protocol.negotiation import RemoteTransport
 from conference.protocol.tunnel import control as c
-from media_workers.tunnel.frames.path import Services
+from media_workers.tunnel.frames.path import MediaPath, PathCallbacks, Services
 from media_workers.tunnel.frames.peer import FramePeer
 from media_workers.tunnel.frames.receive_level import limited
 from tests.support.quiet_node import QuietEndpoints
@@ -13,14 +14,17 @@ from tests.support.quiet_node import QuietEndpoints
 pytestmark = [pytest.mark.unit]
 
 
-def peer(signals: list[dict[str, Any]], said: list[c.ControlMessage]) -> FramePeer:
+def quiet_services() -> Services:
     numbers = iter(range(1, 10_000))
 
     def srtp(profile: str, receive_key: bytes, send_key: bytes) -> Any:
         raise AssertionError("no keys without a handshake")
 
-    services = Services(QuietEndpoints(), srtp, lambda: 0.0, lambda n: "a" * n, lambda: next(numbers), lambda: "id")
-    return FramePeer(signals.append, said.append, lambda frame: None, services, lambda ip, port: True)
+    return Services(QuietEndpoints(), srtp, lambda: 0.0, lambda n: "a" * n, lambda: next(numbers), lambda: "id")
+
+
+def peer(signals: list[dict[str, Any]], said: list[c.ControlMessage]) -> FramePeer:
+    return FramePeer(signals.append, said.append, lambda frame: None, quiet_services(), lambda ip, port: True)
 
 
 SOUND = c.OpenTrack(track_id="t", kind="audio", source="microphone", codec="opus", streams=[c.LayerStream(stream=1)])
@@ -82,6 +86,18 @@ async def test_an_answer_that_cannot_be_read_is_counted() -> None:
     assert made.signal_from_server({"type": "ReceiveAnswer", "payload": payload})
     assert made.refused == 1
     await made.close()
+
+
+async def test_frames_go_to_no_address_that_signaling_did_not_name() -> None:
+    callbacks = PathCallbacks(lambda data: None, lambda data: None, lambda state: None)
+    path = MediaPath(quiet_services(), lambda ip, port: port == 7, callbacks)
+    remote = RemoteTransport("ufrag", "p" * 24, (("sha-256", "AB"),))
+    path.connect(remote, [("127.0.0.1", 9), ("10.0.0.1", 80)])
+    path.add_candidate(("127.0.0.1", 443))
+    assert path._agent.tick(10.0) == []
+    assert path.dropped == 3
+    assert path._socket is None
+    await path.close()
 
 
 def test_a_low_level_asks_for_half_and_audio_for_no_picture() -> None:
