@@ -13,6 +13,7 @@ from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.adapters.system import SystemIds
 from conference.protocol.tunnel.frame import Frame, FrameType, encode
 from media_workers.tunnel.metrics import Metrics
+from media_workers.tunnel.wiring import frame_services
 from media_workers.tunnel.worker import Options, TunnelWorker
 from tests.support.native_client import NativeParticipant
 from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
@@ -36,7 +37,7 @@ class Site:
         self.url = ""
 
     async def start(self, **options: Any) -> None:
-        self.worker = TunnelWorker(Options(self.process.url, **options), SystemIds(), self.metrics)
+        self.worker = TunnelWorker(Options(self.process.url, **options), SystemIds(), self.metrics, frame_services())
         self.url = f"http://127.0.0.1:{await self.worker.start('127.0.0.1', 0)}"
 
     async def stop(self) -> None:
