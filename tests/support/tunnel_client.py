@@ -1,6 +1,8 @@
-"""A native participant through the HTTP tunnel and by no other way, with the tunnel of `parley_client`."""
+"""The tunnel of `parley_client` as tests want it: also in frames, and a participant that uses it and no other way."""
 
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import aiohttp
 from parley_client.link import Link
@@ -10,9 +12,39 @@ from parley_client.signaling import Signaling
 from parley_client.tunnel import SignalingOverTunnel, TunnelClient
 from parley_client.wires import SUBPROTOCOL, Kind
 
+from conference.protocol.tunnel import control as c
+from conference.protocol.tunnel.frame import Frame
 from tests.support.native_client import NativeParticipant
 
-__all__ = ["SUBPROTOCOL", "Kind", "SignalingOverTunnel", "TunnelClient", "TunnelledParticipant"]
+__all__ = ["SUBPROTOCOL", "FrameTunnelClient", "Kind", "SignalingOverTunnel", "TunnelClient", "TunnelledParticipant"]
+
+
+class FrameTunnelClient(TunnelClient):
+    """A session in frames, as a browser has it: `seen` is called with sound and pictures, `told` with controls."""
+
+    MODE: ClassVar[str] = "frames"
+
+    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+        super().__init__(http, url)
+        self.seen: Callable[[Frame], None] = lambda frame: None
+        self.told: Callable[[c.ControlMessage], None] = lambda message: None
+
+    def _media(self, frame: Frame) -> None:
+        self.seen(frame)
+
+    def _control(self, message: c.ControlMessage) -> None:
+        if isinstance(message, c.TrackOpened):
+            self.session.open(message.stream)
+        elif isinstance(message, c.TrackClosed):
+            self.session.close(message.stream)
+        self.told(message)
+
+    def frame(self, frame: Frame) -> None:
+        """Sound or a picture; what is given up before it leaves is told as a wish for a key frame."""
+        self.session.media(frame, asyncio.get_running_loop().time())
+        for stream in self.session.key_frames_wanted():
+            self.told(c.KeyFrame(stream=stream))
+        self._wake.set()
 
 
 class TunnelledParticipant(NativeParticipant):

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import ClassVar, Final
 
 import aiohttp
 
@@ -37,6 +37,8 @@ class TunnelClient:
     """`messages` are those of signaling; `closed` is set, with `code` and `why`, when the session is over.
 
     `heard` is called with the stream and each datagram, `changed` with the kind of each new wire in mid-call."""
+
+    MODE: ClassVar[str] = "datagrams"
 
     def __init__(
         self, http: aiohttp.ClientSession, url: str, *, text: bool = False, kinds: Sequence[Kind] = KINDS
@@ -78,7 +80,7 @@ class TunnelClient:
         """Makes the session and its first wire. Raises WayFailed."""
         limit = aiohttp.ClientTimeout(total=REQUEST_S)
         try:
-            async with self._http.post(self.sessions, json={"mode": "datagrams"}, timeout=limit) as answer:
+            async with self._http.post(self.sessions, json={"mode": self.MODE}, timeout=limit) as answer:
                 made = await answer.json(content_type=None)
                 if answer.status != 201:
                     raise WayFailed(f"the tunnel gateway answers {answer.status} {_code(made)}".rstrip())
@@ -208,7 +210,7 @@ class TunnelClient:
                 elif isinstance(event, ControlCame):
                     self._control(event.message)
                 elif isinstance(event, Media):
-                    self.heard(event.frame.stream, event.frame.payload)
+                    self._media(event.frame)
         self._wake.set()
 
     def _message(self, text: str) -> None:
@@ -216,6 +218,9 @@ class TunnelClient:
             self.messages.put_nowait(text)
         except asyncio.QueueFull:
             self._finish(1013, "the messages are not read")
+
+    def _media(self, frame: Frame) -> None:
+        self.heard(frame.stream, frame.payload)
 
     def _control(self, message: c.ControlMessage) -> None:
         if isinstance(message, c.PathOpened | c.PathRefused):
@@ -247,16 +252,17 @@ class TunnelClient:
         stream = next(self._streams)
         self.paths[stream] = asyncio.get_running_loop().create_future()
         self.session.open(stream)
-        self._tell(c.OpenPath(stream=stream, ip=ip, port=port))
+        self.control(c.OpenPath(stream=stream, ip=ip, port=port))
         async with asyncio.timeout(REQUEST_S):
             return stream, await self.paths[stream]
 
     def close_path(self, stream: int) -> None:
         """The gateway's socket goes. What was on its way is still taken and given to nobody."""
         if self.paths.pop(stream, None) is not None:
-            self._tell(c.ClosePath(stream=stream))
+            self.control(c.ClosePath(stream=stream))
 
-    def _tell(self, message: c.ControlMessage) -> None:
+    def control(self, message: c.ControlMessage) -> None:
+        """A session that is too far behind ends."""
         try:
             self.session.control(message)
         except ProtocolError as error:
