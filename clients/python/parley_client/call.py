@@ -28,8 +28,9 @@ MakeLink = Callable[["Call", Way, Grant], Link]
 
 
 class Call:
-    """Made by `Client.join`. `way` is the rung in use, `participants` the others' state by user id, as signaling tells
-    it; `ended` is set with `reason` (`left`, `removed`, `replaced`, `ended`, or an error's text) when it is over.
+    """Made by `Client.join`. `way` is the rung in use, `participants` everybody's state by user id, one's own too,
+    as signaling tells it; `ended` is set when it is over, with `reason`: `left`, `removed`, `replaced`, `ended`, or an
+    error's text.
 
     Handlers are functions that return at once; they are called in the order of registration."""
 
