@@ -33,6 +33,7 @@ def test_version_licence_and_python_are_the_repositorys() -> None:
     ours, whole = _project(CLIENT), _project(ROOT)
     for key in ("version", "license", "requires-python"):
         assert ours[key] == whole[key]
+    assert (CLIENT / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     assert f"parley=={whole['version']}" in ours["dependencies"]
 
 

@@ -74,6 +74,8 @@ class Call:
     def on_track(self, handler: Callable[[ReceivedTrack], None]) -> None:
         """Somebody's track arrives. Where nobody listens, tracks are read and thrown away."""
         self._on("track", handler)
+        for task in tuple(self._ignored):
+            task.cancel()
         for received in self.tracks.values():
             handler(received)
 
@@ -268,6 +270,9 @@ class Call:
             await self.climb()
         except ClientError as error:
             await self._end(str(error))
+        except Exception as error:
+            await self._end(f"{type(error).__name__}: {error}")  # a bug of ours: the call is over all the same
+            raise
 
     async def _said_final(self, link: Link) -> bool:
         """Media that was ended by the server ends a moment before signaling says why."""

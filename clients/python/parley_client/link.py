@@ -127,7 +127,7 @@ class Link:
             async for message in self.signaling.stream():
                 self.seq = max(self.seq, int(message.get("seq", 0)))
                 await self._take(self._names.hear(message["type"]), message["payload"])
-        except (ClientError, KeyError, ValueError, TimeoutError, ConnectionError) as error:
+        except Exception as error:  # aiortc has no family of its own for SDP that it cannot take
             self._lose(f"{type(error).__name__}: {error}")
         else:
             self._lose(f"signaling ended with {self.signaling.close_code}")

@@ -29,11 +29,13 @@ class Proxies:
         for line in sdp.splitlines():
             if line.startswith("a=candidate:"):
                 words = line.split(" ")
-                if len(words) < 8 or words[2].lower() != "udp" or count == MAX_OF_CONNECTION:
+                is_ours = len(words) >= 8 and words[2].lower() == "udp" and words[5].isdecimal()
+                if not is_ours or count == MAX_OF_CONNECTION:
                     continue
                 port = await self._port(words[4], int(words[5]), connection)
                 if port is None:
                     continue
+                count += 1
                 words[4], words[5] = HOST, str(port)
                 line = " ".join(words)
             lines.append(line)
