@@ -22,11 +22,11 @@ from tests.support import browser as chromium
 from tests.support import media
 from tests.support.firewall import Firewall, firewall
 from tests.support.media import GREEN, RED, Person
-from tests.support.network import E2E_SUBNET, NoNetwork, Pair, obstacle, pair
+from tests.support.network import E2E_HOSTS, E2E_SUBNET, NoNetwork, Pair, obstacle, pair
 from tests.support.system import System, running
 from tests.support.visitor import Visitor, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240), pytest.mark.allow_hosts(E2E_HOSTS)]
 
 HTTPS: Final = 443
 TURN: Final = 3478

@@ -19,6 +19,7 @@ from typing import Final
 BENCH_SUBNET: Final = "10.231.77"
 # Two runs at a time must not share one: their routes would be each other's.
 E2E_SUBNET: Final = f"10.231.{128 + os.getpid() % 128}"
+E2E_HOSTS: Final = ["127.0.0.1", *(f"{E2E_SUBNET}.{last}" for last in range(1, 7))]  # that e2e tests may talk to
 BURST: Final = "5kb"
 LATENCY: Final = "300ms"
 PREFIX: Final = "parley"
