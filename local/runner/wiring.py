@@ -66,7 +66,14 @@ def site_of(asked: Wish, port: int, lan: str) -> Site:
     beside = lan or "127.0.0.1" if asked.host in ANY else loopback if ":" not in loopback else "127.0.0.1"
     turn_host = asked.turn_host or beside
     return Site(
-        asked.host, port, asked.tls, urls[0], urls[1], asked.public_ip, turn_host, is_turn_host_given=bool(asked.turn_host)
+        asked.host,
+        port,
+        asked.tls,
+        urls[0],
+        urls[1],
+        asked.public_ip,
+        turn_host,
+        is_turn_host_given=bool(asked.turn_host),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a network lets through, as nftables rules on the far end of a `Pair`: a firewall between a client and the system.
+"""What a network lets through, as nftables rules on the far end of a `Pair`: a firewall before the system.
 
 The rules sit on the device and not in the client's own stack, so that what they drop is lost without a word, as on the
 way through a router. They count what they drop: a test can tell that its firewall was in the way of something.
