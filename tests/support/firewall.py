@@ -6,6 +6,7 @@ way through a router. They count what they drop: a test can tell that its firewa
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +67,12 @@ class Firewall:
         told = self._nft("-j", "list", "counter", "netdev", TABLE, "dropped")
         listed: list[dict[str, Any]] = json.loads(told)["nftables"]
         return sum(int(entry["counter"]["packets"]) for entry in listed if "counter" in entry)
+
+    def blocks(self, host: str, port: int) -> bool:
+        """Whether a TCP connection from inside the namespace gets no answer there."""
+        attempt = f"import socket; socket.create_connection(({host!r}, {port}), timeout=2)"
+        command = self.pair.inside(sys.executable, "-c", attempt)
+        return b"TimeoutError" in subprocess.run(command, check=False, capture_output=True).stderr
 
     def _replace(self, rules: list[str]) -> None:
         self.open()
