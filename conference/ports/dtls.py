@@ -1,7 +1,7 @@
 """DTLS endpoints of an SFU node: datagrams in and out, SRTP keys and data channel messages out.
 
 The engine demultiplexes and sends; the handshake and SCTP are control-plane work behind this port. The SFU is always
-the DTLS server. All callbacks run in the event loop.
+the DTLS server; the tunnel gateway is its client. All callbacks run in the event loop.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from conference.ports.forwarding import SrtpProfile
 
 DtlsState = Literal["connecting", "connected", "closed", "failed"]
+DtlsRole = Literal["server", "client"]
 Fingerprint = tuple[str, str]  # algorithm, colon-separated hex
 
 
@@ -45,6 +46,12 @@ class DtlsEndpoints(Protocol):
         """SHA-256 of the certificate, colon-separated hex."""
 
     def open(
-        self, fingerprints: Sequence[Fingerprint], callbacks: DtlsCallbacks, *, with_data: bool, data_port: int = 5000
+        self,
+        fingerprints: Sequence[Fingerprint],
+        callbacks: DtlsCallbacks,
+        *,
+        with_data: bool,
+        data_port: int = 5000,
+        role: DtlsRole = "server",
     ) -> DtlsEndpoint:
         """An endpoint that accepts a peer with these fingerprints. `with_data` opens the `parley` channel (id 0)."""

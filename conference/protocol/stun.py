@@ -29,6 +29,7 @@ _PRIORITY: Final = 0x0024
 _USE_CANDIDATE: Final = 0x0025
 _FINGERPRINT: Final = 0x8028
 _ICE_CONTROLLED: Final = 0x8029
+_ICE_CONTROLLING: Final = 0x802A
 _FINGERPRINT_XOR: Final = 0x5354554E
 _HEADER: Final = struct.Struct("!HHI12s")
 _ATTRIBUTE: Final = struct.Struct("!HH")
@@ -154,10 +155,18 @@ def role_conflict(request: StunMessage, password: str) -> bytes:
 
 
 def binding_request(
-    transaction_id: bytes, username: str, password: str, *, priority: int = 1, use_candidate: bool = False
+    transaction_id: bytes,
+    username: str,
+    password: str,
+    *,
+    priority: int = 1,
+    use_candidate: bool = False,
+    tie_breaker: int | None = None,
 ) -> bytes:
-    """A check as a full agent sends it: for tests and for clients of ours."""
+    """A check as a full agent sends it: for tests and for clients of ours, which name a `tie_breaker` of 64 bits."""
     attributes = [(_USERNAME, username.encode()), (_PRIORITY, struct.pack("!I", priority))]
     if use_candidate:
         attributes.append((_USE_CANDIDATE, b""))
+    if tie_breaker is not None:
+        attributes.append((_ICE_CONTROLLING, struct.pack("!Q", tie_breaker)))
     return _encode(BINDING_REQUEST, transaction_id, attributes, password)

@@ -4,8 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from conference.domain.ids import MeetingId, UserId
+from conference.domain.ids import MeetingId, ParticipantId, UserId
 from functions.conditions import IdempotencyKey
+from functions.meetings.schemas import IceServerOut
+from functions.rooms.schemas import IceServersOut
 from functions.routing import WRITES, refusals
 from functions.schemas import Id
 from functions.security import CallerOf, ServicesOf
@@ -40,6 +42,13 @@ async def my_profile(services: ServicesOf, caller: CallerOf) -> ProfileOut:
     """The caller's own profile, and so the caller's id."""
     user, with_email = await use_cases.profile(services, caller, caller.user_id)
     return ProfileOut.of(user, with_email=with_email)
+
+
+@router.get("/me/ice-servers", operation_id="getMyIceServers", responses=refusals())
+async def my_ice_servers(services: ServicesOf, caller: CallerOf) -> IceServersOut:
+    """TURN servers with credentials of five minutes, for a test of the caller's network outside of a meeting."""
+    servers = services.ice.for_participant(ParticipantId(caller.user_id), services.clock.now())
+    return IceServersOut.model_construct(ice_servers=[IceServerOut.of(server) for server in servers])
 
 
 @router.get("/{id}/profile", operation_id="getProfile", responses=refusals("not-found"))

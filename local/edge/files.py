@@ -28,7 +28,7 @@ TYPES: Final = {
     ".wav": "audio/wav",
 }
 _COMPRESSED: Final = frozenset({".html", ".js", ".mjs", ".css", ".svg", ".txt", ".webmanifest", ".wasm"})
-_SPECIAL: Final = {"/": "index.html", "/favicon.ico": "icon.svg"}
+_SPECIAL: Final = {"/": "index.html", "/test": "index.html", "/favicon.ico": "icon.svg"}
 MAX_FILE: Final = 8 * 1024 * 1024
 
 

@@ -195,6 +195,8 @@ class TurnServer:
         self.core.end_all()
         for endpoint in self._sockets:
             endpoint.close()
+        await asyncio.sleep(0)  # transports end in the loop's next round
+        await asyncio.sleep(0)
 
     async def _tick(self) -> None:
         while True:

@@ -69,6 +69,13 @@ class Paths:
         except ValueError:
             return
 
+    def allows(self, ip: str, port: int) -> bool:
+        """Whether signaling named this address."""
+        try:
+            return (unmapped(parse_address(ip)), port) in self._allowed
+        except ValueError:
+            return False
+
     async def open(self, stream: int, ip: str, port: int) -> None:
         """Raises ProtocolError: not-a-media-node, too-many-paths, stream-in-use; OSError where there is no way."""
         try:

@@ -4,7 +4,9 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from conference.domain.errors import ProtocolError
 from conference.protocol.tunnel import control as c
@@ -12,6 +14,8 @@ from conference.protocol.tunnel.frame import Frame, FrameType
 from conference.protocol.tunnel.session import ControlCame, Event, Heard, Media, Signal, TunnelSession
 from media_workers.tunnel import ends
 from media_workers.tunnel.ends import End
+from media_workers.tunnel.frames.path import Services
+from media_workers.tunnel.frames.peer import FramePeer
 from media_workers.tunnel.metrics import Metrics
 from media_workers.tunnel.paths import Paths
 from media_workers.tunnel.upstream import Upstream
@@ -20,6 +24,7 @@ IDLE_S: Final = 30.0
 JOIN_S: Final = 30.0
 PING_S: Final = 20.0
 WIRE_ROOM: Final = 16_384
+LAST_ROOM: Final = 65_536
 
 
 def hashed(secret: str) -> bytes:
@@ -40,7 +45,13 @@ class GatewaySession:
     """`over` is called once, when the session has ended."""
 
     def __init__(
-        self, session_id: str, secret: str, address: str, metrics: Metrics, over: Callable[["GatewaySession"], None]
+        self,
+        session_id: str,
+        secret: str,
+        address: str,
+        metrics: Metrics,
+        over: Callable[["GatewaySession"], None],
+        frames: Services | None = None,
     ) -> None:
         now = asyncio.get_running_loop().time()
         self.id = session_id
@@ -59,6 +70,9 @@ class GatewaySession:
         self._pinged_at = now
         self._is_joined = False
         self._opening: set[asyncio.Task[None]] = set()
+        self._peer: FramePeer | None = None
+        if frames is not None:
+            self._peer = FramePeer(self._ask, self._say, self._frame, frames, self.paths.allows, self._stream_changed)
         self._counted = dict.fromkeys(self.tunnel.queue.dropped, 0)
 
     def knows(self, secret: str) -> bool:
@@ -69,7 +83,11 @@ class GatewaySession:
         self._is_joined = True
 
     def told(self, text: bytes) -> None:
-        """A message of signaling goes down."""
+        """A message of signaling goes down, unless it is for the gateway."""
+        if self._peer is not None:
+            envelope = _envelope(text)
+            if envelope is not None and self._peer.signal_from_server(envelope):
+                return
         try:
             self.tunnel.signal(text)
         except ProtocolError as error:
@@ -77,9 +95,11 @@ class GatewaySession:
         self._wake.set()
 
     def signaling_ended(self, close_code: int) -> None:
-        """The client is told by the end of the session; the code is signaling's own where it has one."""
-        end = ends.ENDED if close_code in (1000, 4403, 4409, 4410) else ends.SIGNALING_AWAY
-        self.finish(End(end.code, close_code if close_code >= 4000 else end.close, end.status, end.text))
+        """The session ends as signaling has: with its own code where it decided, else since it is away."""
+        if close_code < 4000:
+            self.finish(ends.ENDED if close_code == 1000 else ends.SIGNALING_AWAY)
+        else:
+            self.finish(End(ends.ENDED.code, close_code, ends.ENDED.status, ends.ENDED.text))
 
     # --- wires ---
     def attach(self, wire: Wire) -> None:
@@ -111,6 +131,7 @@ class GatewaySession:
         until = loop.time() + wait_s
         while not wire.replaced.is_set():
             frames = self.tunnel.outgoing(loop.time(), WIRE_ROOM)
+            self._relieve()
             self._count()
             if frames:
                 self._metrics.bytes.labels("down").inc(sum(frame.size for frame in frames))
@@ -122,6 +143,13 @@ class GatewaySession:
                 return []
             await self._sleep(wire, max(0.001, due - loop.time()))
         return []
+
+    def rest(self, wire: Wire) -> list[Frame]:
+        """What the session's last wire carries before it ends: signaling's last words, of why it has ended."""
+        if self.end is None or self._wire is not wire:
+            return []
+        self._wire = None
+        return self.tunnel.outgoing(asyncio.get_running_loop().time(), LAST_ROOM, media=False)
 
     async def _sleep(self, wire: Wire, seconds: float) -> None:
         waits = [asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(wire.replaced.wait())]
@@ -150,14 +178,53 @@ class GatewaySession:
 
     def _take(self, event: Event, now: float) -> None:
         if isinstance(event, Signal):
-            if self.upstream is None or not self.upstream.send(event.text):
-                self.finish(ends.SIGNALING_AWAY)
+            self._signal(event.text)
         elif isinstance(event, ControlCame):
-            self._control(event.message)
+            self._peer_control(event.message) if self._peer is not None else self._control(event.message)
+        elif isinstance(event, Media) and self._peer is not None:
+            if self.paths.up.take(event.frame.size, now):
+                self._peer.frame(event.frame)
         elif isinstance(event, Media) and event.frame.type is FrameType.DATAGRAM:
             self.paths.send(event.frame.stream, event.frame.payload, now)
         elif not isinstance(event, Heard):
             raise ProtocolError("bad-frame", "this session carries datagrams")
+
+    def _signal(self, text: bytes) -> None:
+        if self._peer is not None and (envelope := _envelope(text)) is not None:
+            passed = self._peer.signal_from_client(envelope)
+            if passed is None:
+                return
+            text = text if passed is envelope else msgspec.json.encode(passed)
+        if self.upstream is None or not self.upstream.send(text):
+            self.finish(ends.SIGNALING_AWAY)
+
+    # --- frames ---
+    def _peer_control(self, message: c.ControlMessage) -> None:
+        assert self._peer is not None
+        if not self._is_joined:
+            raise ProtocolError("bad-control", "join first")
+        self._peer.control(message)
+
+    def _ask(self, envelope: dict[str, Any]) -> None:
+        """The gateway's own message to signaling."""
+        if self.upstream is None or not self.upstream.send(msgspec.json.encode(envelope)):
+            self.finish(ends.SIGNALING_AWAY)
+
+    def _frame(self, frame: Frame) -> None:
+        if self.end is None:
+            self.tunnel.media(frame, asyncio.get_running_loop().time())
+            self._wake.set()
+
+    def _stream_changed(self, stream: int, is_open: bool) -> None:
+        (self.tunnel.open if is_open else self.tunnel.close)(stream)
+
+    def _relieve(self) -> None:
+        """What the queue gave up is asked for anew, and its age says what is to come."""
+        wanted = self.tunnel.key_frames_wanted()
+        if self._peer is not None:
+            for stream in wanted:
+                self._peer.control(c.KeyFrame(stream=stream))
+            self._peer.downlink_level(self.tunnel.level)
 
     def _control(self, message: c.ControlMessage) -> None:
         if isinstance(message, c.OpenPath):
@@ -185,6 +252,8 @@ class GatewaySession:
             self._say(c.PathOpened(stream=asked.stream))
 
     def _say(self, message: c.ControlMessage) -> None:
+        if isinstance(message, c.TrackClosed):
+            self.tunnel.queue.forget(message.stream)
         try:
             self.tunnel.control(message)
         except ProtocolError as error:
@@ -200,6 +269,8 @@ class GatewaySession:
     # --- time and end ---
     def tick(self, now: float) -> None:
         """Ends what nobody uses; pings who is there. Call it every second."""
+        self.tunnel.queue.expire(now)
+        self._relieve()
         if self._wire is None and now - self._heard_at > IDLE_S:
             self.finish(ends.IDLE)
         elif not self._is_joined and now - self._began > JOIN_S:
@@ -226,5 +297,15 @@ class GatewaySession:
     async def close(self) -> None:
         for task in tuple(self._opening):
             task.cancel()
+        if self._peer is not None:
+            await self._peer.close()
         if self.upstream is not None:
             await self.upstream.close()
+
+
+def _envelope(text: bytes) -> dict[str, Any] | None:
+    """A signaling message as an object; None where it is none, which is signaling's to say."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

@@ -25,6 +25,7 @@ from conference.protocol.tunnel.frame import MAX_PAYLOAD, decode_all, encode_all
 from media_workers.tunnel import ends
 from media_workers.tunnel.batches import Wires
 from media_workers.tunnel.ends import End
+from media_workers.tunnel.frames.path import Services
 from media_workers.tunnel.metrics import Metrics
 from media_workers.tunnel.session import WIRE_ROOM, GatewaySession, Wire
 from media_workers.tunnel.upstream import Upstream
@@ -69,7 +70,10 @@ class _Ended(Exception):
 
 
 class TunnelWorker:
-    def __init__(self, options: Options, ids: Ids, metrics: Metrics) -> None:
+    """`frames` is what frames-sessions need; without it there are datagrams only."""
+
+    def __init__(self, options: Options, ids: Ids, metrics: Metrics, frames: Services | None = None) -> None:
+        self._frame_services = frames
         self._options = options
         self._ids = ids
         self._metrics = metrics
@@ -173,14 +177,15 @@ class TunnelWorker:
             wanted = _wanted.decode(await request.read() or b"{}")
         except msgspec.MsgspecError:
             raise _Ended(ends.INVALID) from None
-        if wanted.mode != "datagrams":
+        if wanted.mode != "datagrams" and (wanted.mode != "frames" or self._frame_services is None):
             raise _Ended(ends.INVALID)
+        frames = self._frame_services if wanted.mode == "frames" else None
         address = _address(request)
         full = len(self._sessions) >= self._options.sessions
         if full or self._of_address[address] >= self._options.sessions_of_one:
             raise _Ended(ends.TOO_MANY)
         secret = secrets.token_urlsafe(32)
-        session = GatewaySession(self._ids.new(), secret, address, self._metrics, self._over)
+        session = GatewaySession(self._ids.new(), secret, address, self._metrics, self._over, frames)
         self._sessions[session.id] = session
         self._batches[session.id] = Wires()
         self._of_address[address] += 1
@@ -300,6 +305,8 @@ class TunnelWorker:
             while True:
                 frames = await session.outgoing(wire, STREAM_S)
                 if wire.replaced.is_set():
+                    if rest := session.rest(wire):
+                        await channel.send_bytes(encode_all(rest))
                     await channel.close(code=wire.end.close, message=wire.end.code.encode())
                     return
                 if frames:
@@ -323,6 +330,8 @@ class TunnelWorker:
             while True:
                 frames = await session.outgoing(wire, STREAM_S)
                 if wire.replaced.is_set():
+                    if rest := encode_all(session.rest(wire)):
+                        await response.write(base64.b64encode(rest) + b"\n" if is_text else rest)
                     break
                 data = encode_all(frames)
                 if data:
@@ -343,7 +352,9 @@ class TunnelWorker:
         async with turn:  # of two that are held, the older one is answered first
             frames = await session.outgoing(wire, self._options.poll_s)
             if wire.replaced.is_set():
-                raise _Ended(wire.end)
+                frames = session.rest(wire)
+                if not frames:
+                    raise _Ended(wire.end)
             session.touch()
             data = encode_all(frames)
             wire.answers += 1

@@ -23,6 +23,7 @@ ROUTES = {
     "GET /v1/meetings/{id}/consents",
     "POST /v1/users/consent",
     "GET /v1/users/me/profile",
+    "GET /v1/users/me/ice-servers",
     "GET /v1/users/{id}/profile",
     "POST /v1/rooms",
     "GET /v1/rooms/{id}",

@@ -13,6 +13,7 @@ from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.adapters.system import SystemIds
 from conference.protocol.tunnel.frame import Frame, FrameType, encode
 from media_workers.tunnel.metrics import Metrics
+from media_workers.tunnel.wiring import frame_services
 from media_workers.tunnel.worker import Options, TunnelWorker
 from tests.support.native_client import NativeParticipant
 from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
@@ -36,7 +37,7 @@ class Site:
         self.url = ""
 
     async def start(self, **options: Any) -> None:
-        self.worker = TunnelWorker(Options(self.process.url, **options), SystemIds(), self.metrics)
+        self.worker = TunnelWorker(Options(self.process.url, **options), SystemIds(), self.metrics, frame_services())
         self.url = f"http://127.0.0.1:{await self.worker.start('127.0.0.1', 0)}"
 
     async def stop(self) -> None:
@@ -159,6 +160,20 @@ async def test_nothing_but_stream_0_before_the_join(site: Site) -> None:
     await tunnel.open("websocket")
     assert (await tunnel.path("127.0.0.1", 9))[1] == "not-joined"
     await tunnel.close()
+
+
+@pytest.mark.parametrize("kind", WIRES)
+async def test_a_refused_join_is_told_before_the_session_ends(site: Site, kind: Kind) -> None:
+    tunnel = TunnelClient(site.world.http, site.url)
+    await tunnel.open(kind)
+    signaling = SignalingOverTunnel(tunnel)
+    await signaling.send("JoinRoom", {"roomId": site.world.room, "token": "none.of.ours"})
+    assert (await signaling.payload("Error"))["code"] == "token-refused"
+    if kind == "websocket":
+        async with asyncio.timeout(5):
+            await tunnel.closed.wait()
+        assert tunnel.code == 4401
+    await signaling.close()
 
 
 async def test_a_wrong_secret_and_an_unknown_session(site: Site) -> None:

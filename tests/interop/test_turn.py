@@ -180,6 +180,8 @@ async def test_a_stream_that_says_nothing_useful_is_closed(tmp_path: Path) -> No
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def test_a_new_certificate_is_used_without_a_restart(tmp_path: Path) -> None:
@@ -192,6 +194,8 @@ async def test_a_new_certificate_is_used_without_a_restart(tmp_path: Path) -> No
             _, writer = await asyncio.open_connection(HOST, site.tls_port, ssl=context)
             certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
             writer.close()
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
             return certificate
 
         before = await serial()

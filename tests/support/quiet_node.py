@@ -5,7 +5,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from conference.ports.dtls import DtlsCallbacks, Fingerprint
+from conference.ports.dtls import DtlsCallbacks, DtlsRole, Fingerprint
 from conference.ports.forwarding import Command, EngineSnapshot, EngineStats, Event, ForwardingEngine
 from conference.protocol import control, sdp
 from conference.protocol.messages import Payload, Role, TrackInfo
@@ -80,7 +80,13 @@ class QuietEndpoints:
         self.opened: list[QuietEndpoint] = []
 
     def open(
-        self, fingerprints: Sequence[Fingerprint], callbacks: DtlsCallbacks, *, with_data: bool, data_port: int = 5000
+        self,
+        fingerprints: Sequence[Fingerprint],
+        callbacks: DtlsCallbacks,
+        *,
+        with_data: bool,
+        data_port: int = 5000,
+        role: DtlsRole = "server",
     ) -> QuietEndpoint:
         self.opened.append(QuietEndpoint(callbacks))
         return self.opened[-1]

@@ -29,6 +29,7 @@ from conference.adapters.memory.nodes import MemoryMediaNodes
 from conference.adapters.public_keys import OwnPublicKeys
 from conference.adapters.signing_keys import MemorySigningKeys
 from conference.adapters.system import SystemClock, SystemIds
+from conference.ports.forwarding import ForwardingEngine
 from conference.ports.presence import MediaNodes
 from conference.protocol import control
 from conference.protocol.envelope import Codec, Message, encode
@@ -47,11 +48,18 @@ ISSUER = "http://parley.test"
 class Sfu:
     """A started worker and what it was built from."""
 
-    def __init__(self, *, tokens: JwtTokens | None = None, nodes: MediaNodes | None = None, **overrides: Any) -> None:
+    def __init__(
+        self,
+        *,
+        tokens: JwtTokens | None = None,
+        nodes: MediaNodes | None = None,
+        engine: ForwardingEngine | None = None,
+        **overrides: Any,
+    ) -> None:
         signing = MemorySigningKeys(SystemIds())
         self.tokens = tokens or JwtTokens(issuer=ISSUER, keys=OwnPublicKeys(signing), signing=signing)
         self.nodes = nodes or MemoryMediaNodes(time.monotonic)
-        self.engine = ReferenceEngine("127.0.0.1", 0, time.monotonic)
+        self.engine: Any = engine or ReferenceEngine("127.0.0.1", 0, time.monotonic)
         config = WorkerConfig(
             node_id="sfu-test",
             region="test",
@@ -180,7 +188,7 @@ def lose_media(sfu: Sfu, *, every: int) -> None:
         if counts["out"] % every or not 128 <= data[0] < 192:
             send(data, address)
 
-    engine.core.mover.receive = lossy_receive  # type: ignore[method-assign]
+    engine.core.mover.receive = lossy_receive
     engine.core.state.send = lossy_send
 
 

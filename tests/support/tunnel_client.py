@@ -30,13 +30,15 @@ ROOM: Final = 65_536
 class TunnelClient:
     """`messages` are queued for `SignalingOverTunnel`; `closed` is set with `code` when the session is over."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, *, text: bool = False) -> None:
-        self._http, self._url, self._text = http, url, text
+    def __init__(self, http: aiohttp.ClientSession, url: str, *, text: bool = False, mode: str = "datagrams") -> None:
+        self._http, self._url, self._text, self._mode = http, url, text, mode
         self.session = TunnelSession()
         self.id = self.secret = ""
         self.messages: asyncio.Queue[str] = asyncio.Queue()
         self.paths: dict[int, asyncio.Future[str]] = {}
         self.heard: Callable[[int, bytes], None] = lambda stream, data: None
+        self.seen: Callable[[Frame], None] = lambda frame: None  # sound and pictures
+        self.told: Callable[[c.ControlMessage], None] = lambda message: None
         self.closed = asyncio.Event()
         self.code = 0
         self.kind: Kind | None = None
@@ -51,7 +53,7 @@ class TunnelClient:
         return f"{self._url}/v1/tunnel/sessions"
 
     async def open(self, kind: Kind) -> None:
-        async with self._http.post(self.base, json={"mode": "datagrams"}) as answer:
+        async with self._http.post(self.base, json={"mode": self._mode}) as answer:
             made = await answer.json()
             assert answer.status == 201, made
         self.id, self.secret = made["sessionId"], made["resumeSecret"]
@@ -181,6 +183,8 @@ class TunnelClient:
                     self.messages.put_nowait(event.text.decode())
                 elif isinstance(event, ControlCame):
                     self._control(event.message)
+                elif isinstance(event, Media) and event.frame.type is not FrameType.DATAGRAM:
+                    self.seen(event.frame)
                 elif isinstance(event, Media):
                     self.heard(event.frame.stream, event.frame.payload)
         self._wake.set()
@@ -191,10 +195,27 @@ class TunnelClient:
         elif isinstance(message, c.PathRefused):
             self.session.close(message.stream)
             self.paths[message.stream].set_result(message.code)
+        else:
+            if isinstance(message, c.TrackOpened):
+                self.session.open(message.stream)
+            elif isinstance(message, c.TrackClosed):
+                self.session.close(message.stream)
+            self.told(message)
 
     # --- what goes ---
     def signal(self, text: str) -> None:
         self.session.signal(text.encode())
+        self._wake.set()
+
+    def control(self, message: c.ControlMessage) -> None:
+        self.session.control(message)
+        self._wake.set()
+
+    def frame(self, frame: Frame) -> None:
+        """Sound or a picture; what is given up before it leaves is told as a wish for a key frame."""
+        self.session.media(frame, asyncio.get_running_loop().time())
+        for stream in self.session.key_frames_wanted():
+            self.told(c.KeyFrame(stream=stream))
         self._wake.set()
 
     def datagram(self, stream: int, data: bytes) -> None:

@@ -116,6 +116,11 @@ export class Api {
     return this.request('GET', '/users/me/profile');
   }
 
+  /** TURN servers for a test of one's network, with credentials of five minutes. @returns {Promise<{iceServers: RTCIceServer[]}>} */
+  iceServers() {
+    return this.request('GET', '/users/me/ice-servers');
+  }
+
   /**
    * One page of a host's meetings.
    * @param {string} hostId

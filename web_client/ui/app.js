@@ -6,6 +6,7 @@
  */
 
 import { Api, Problem } from '../protocol/api.js';
+import { connectionScreen } from './connection_screen.js';
 import { Devices } from './devices.js';
 import { homeScreen, signInScreen } from './home.js';
 import { Toasts } from './notices.js';
@@ -57,7 +58,8 @@ export class App {
   /** Shows what the address says. */
   route() {
     const meetingId = /^\/m\/([\w-]+)\/?$/.exec(location.pathname)?.[1];
-    if (!this.signIn.isSignedIn) this.show(signInScreen(this, { meetingId }));
+    if (this.signIn.isSignedIn && location.pathname === '/test') this.show(connectionScreen(this));
+    else if (!this.signIn.isSignedIn) this.show(signInScreen(this, { meetingId }));
     else if (meetingId) this.show(prejoinScreen(this, meetingId));
     else this.show(homeScreen(this));
   }

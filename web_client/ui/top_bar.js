@@ -15,12 +15,22 @@ export function topBar(app) {
     ),
   );
   if (app.signIn.isSignedIn) {
+    const test = el(
+      'a',
+      {
+        class: 'quiet',
+        href: '/test',
+        testid: 'connection-test',
+        onclick: (/** @type {Event} */ event) => (event.preventDefault(), app.go('/test')),
+      },
+      'Connection test',
+    );
     const out = el(
       'button',
       { type: 'button', class: 'quiet', testid: 'sign-out', onclick: () => app.signOut() },
       'Sign out',
     );
-    bar.append(el('div', { class: 'account' }, name, out));
+    bar.append(el('div', { class: 'account' }, test, name, out));
     app.me().then(
       ({ displayName, email }) => {
         name.textContent = displayName || email || '';

@@ -22,7 +22,7 @@ from aiortc.rtcdtlstransport import (
 )
 from aiortc.rtcsctptransport import RTCSctpCapabilities
 
-from conference.ports.dtls import DtlsCallbacks, DtlsState, Fingerprint
+from conference.ports.dtls import DtlsCallbacks, DtlsRole, DtlsState, Fingerprint
 from conference.ports.forwarding import SrtpProfile
 
 CHANNEL_LABEL: Final = "parley"
@@ -149,16 +149,20 @@ class GuardedReceiver:
         )
 
 
-class ServerDtlsTransport(RTCDtlsTransport):
-    """aiortc's transport as DTLS server that gives its SRTP keys away."""
+class KeyedDtlsTransport(RTCDtlsTransport):
+    """aiortc's transport that gives its SRTP keys away: as DTLS server, or as the client of one."""
 
     def __init__(
-        self, pipe: DatagramPipe, certificate: RTCCertificate, on_keys: Callable[[SrtpProfile, bytes, bytes], None]
+        self,
+        pipe: DatagramPipe,
+        certificate: RTCCertificate,
+        on_keys: Callable[[SrtpProfile, bytes, bytes], None],
+        role: DtlsRole,
     ) -> None:
         super().__init__(cast(Any, pipe), [certificate])
         self._on_keys = on_keys
         self._srtp_profiles = PROFILES
-        self._set_role("server")
+        self._set_role(role)
 
     def _setup_srtp(self) -> None:
         """Exports the keys: client key, server key, client salt, server salt (RFC 5764 4.2)."""
@@ -170,7 +174,9 @@ class ServerDtlsTransport(RTCDtlsTransport):
             return
         size = 2 * (profile.key_length + profile.salt_length)
         view = self._ssl.export_keying_material(b"EXTRACTOR-dtls_srtp", size)
-        self._on_keys(_PROFILE_NAMES[selected], profile.get_key_and_salt(view, 0), profile.get_key_and_salt(view, 1))
+        theirs, ours = (0, 1) if self._role == "server" else (1, 0)
+        receive, send = profile.get_key_and_salt(view, theirs), profile.get_key_and_salt(view, ours)
+        self._on_keys(_PROFILE_NAMES[selected], receive, send)
 
     def _register_data_receiver(self, receiver: Any) -> None:
         super()._register_data_receiver(GuardedReceiver(receiver))
@@ -190,11 +196,12 @@ class AiortcEndpoint:
         fingerprints: Sequence[Fingerprint],
         callbacks: DtlsCallbacks,
         data_port: int | None,
+        role: DtlsRole = "server",
     ) -> None:
         self._callbacks = callbacks
         self._remote = RTCDtlsParameters([RTCDtlsFingerprint(algorithm, value) for algorithm, value in fingerprints])
         self._pipe = DatagramPipe(callbacks.send)
-        self._dtls = ServerDtlsTransport(self._pipe, certificate, callbacks.on_keys)
+        self._dtls = KeyedDtlsTransport(self._pipe, certificate, callbacks.on_keys, role)
         self._sctp: RTCSctpTransport | None = None
         self._data_port = data_port
         self._task: asyncio.Task[None] | None = None
@@ -260,7 +267,13 @@ class AiortcEndpoints:
         return str(found.value)
 
     def open(
-        self, fingerprints: Sequence[Fingerprint], callbacks: DtlsCallbacks, *, with_data: bool, data_port: int = 5000
+        self,
+        fingerprints: Sequence[Fingerprint],
+        callbacks: DtlsCallbacks,
+        *,
+        with_data: bool,
+        data_port: int = 5000,
+        role: DtlsRole = "server",
     ) -> AiortcEndpoint:
         port = data_port if with_data else None
-        return AiortcEndpoint(self._certificate, fingerprints, callbacks, port)
+        return AiortcEndpoint(self._certificate, fingerprints, callbacks, port, role)

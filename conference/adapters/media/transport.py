@@ -10,11 +10,12 @@ from typing import Final
 from conference.adapters.media.headers import NOTHING, Passed
 from conference.adapters.media.ice import Address, IceAgent
 from conference.adapters.media.plain import PlainPath
-from conference.adapters.media.receiving import ArrivalLog, RateMeter, Stream
+from conference.adapters.media.receiving import RateMeter, Stream
 from conference.adapters.media.sending import Sender
 from conference.adapters.media.srtp import SrtpContext
 from conference.adapters.media.tracks import Track
 from conference.ports.forwarding import AddPlainTransport, AddTransport, ExtensionIds, SetTrack
+from conference.protocol.feedback import ArrivalLog
 from conference.protocol.rtp import RtpPacket
 
 MAX_STREAMS: Final = 64

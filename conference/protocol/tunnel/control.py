@@ -89,6 +89,13 @@ class Queue(Control, frozen=True, tag="Queue"):
     level: Literal["all", "low", "audio"]
 
 
+class MediaState(Control, frozen=True, tag="MediaState"):
+    """The gateway's transport to the SFU on the browser's behalf."""
+
+    direction: Literal["publish", "subscribe"]
+    state: Literal["new", "connecting", "connected", "failed"]
+
+
 ControlMessage: TypeAlias = (
     OpenPath
     | PathOpened
@@ -102,6 +109,7 @@ ControlMessage: TypeAlias = (
     | Clock
     | Muted
     | Queue
+    | MediaState
 )
 MAX_STREAMS: Final = MAX_TRACKS * 3
 _decoder: Final = msgspec.json.Decoder(ControlMessage)

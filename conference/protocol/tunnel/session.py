@@ -144,9 +144,11 @@ class TunnelSession:
         while media and room > 0 and (frame := self.queue.take(now)) is not None:
             frames.append(frame)
             room -= frame.size
-        for stream in self.queue.key_frames_wanted() if media else ():
-            self.control(c.KeyFrame(stream=stream))
         return frames
+
+    def key_frames_wanted(self) -> list[int]:
+        """Streams of ours that go on with a key frame only: for their encoder, or the publisher, each once."""
+        return self.queue.key_frames_wanted()
 
     @property
     def has_outgoing(self) -> bool:

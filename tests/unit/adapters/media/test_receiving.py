@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conference.adapters.media.receiving import (
+from conference.adapters.media.receiving import Stream
+from conference.ports.forwarding import TrackCodec
+from conference.protocol.feedback import (
     HISTORY,
     MAX_ASKED,
     MAX_GAP,
@@ -15,9 +17,7 @@ from conference.adapters.media.receiving import (
     ArrivalLog,
     KeyFrameThrottle,
     LossTracker,
-    Stream,
 )
-from conference.ports.forwarding import TrackCodec
 from conference.protocol.rtcp import SenderReport
 
 pytestmark = pytest.mark.unit
