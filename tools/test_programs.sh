@@ -15,9 +15,11 @@ has chromium || missing+=(chromium)
 has ffmpeg || missing+=(ffmpeg)
 has espeak-ng || missing+=(espeak-ng)
 has turnserver || missing+=(coturn)
+has ip || missing+=(iproute2)
+has nft || missing+=(nftables)
+has squid || missing+=(squid)
 if [ "${1:-}" = bench ]; then
   has janus || missing+=(janus)
-  has ip || missing+=(iproute2)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

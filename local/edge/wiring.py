@@ -59,7 +59,7 @@ def _tls(chosen: Settings) -> ssl.SSLContext | None:
     if not chosen.tls:
         return None
     certificates = Certificates(chosen.data_dir / "tls")
-    certificates.ensure(certificate_names(chosen.host), datetime.now(UTC))
+    certificates.ensure(certificate_names(chosen.host, chosen.turn_host), datetime.now(UTC))  # TURN has the same one
     return certificates.server_context()
 
 

@@ -90,13 +90,29 @@ def free_media_port(wanted: int = DEFAULT_MEDIA_PORT) -> int:
 def free_turn_port(host: str, wanted: int = DEFAULT_TURN_PORT) -> int:
     """A port of `host` that is free for UDP and TCP: `wanted` where it is, else another one. Raises NotPossible."""
     for port in (wanted, *([0] * 16)):
-        with ExitStack() as held, suppress(OSError):
-            stream = held.enter_context(socket.create_server((host, port)))
-            found = int(stream.getsockname()[1])
-            datagram = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            datagram.bind((host, found))
-            return found
+        with suppress(OSError):
+            return _claim_both(host, port)
     raise NotPossible(f"No port of {host} is free for the TURN server. PARLEY_TURN_SERVER=off starts without one.")
+
+
+def claim_turn_port(host: str, variable: str, text: str) -> int:
+    """The port that `variable` asks for; 0 stays 0. Raises NotPossible where it is none or cannot be bound."""
+    if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
+        raise NotPossible(f"{variable}={text} is no port. Use a number from 0 to 65535.")
+    try:
+        return _claim_both(host, int(text)) if int(text) else 0
+    except OSError as error:
+        raise NotPossible(f"The TURN server cannot have {variable}={text} on {host}: {error.strerror}.") from None
+
+
+def _claim_both(host: str, port: int) -> int:
+    """The port, free for UDP and TCP at this moment. Raises OSError."""
+    with ExitStack() as held:
+        stream = held.enter_context(socket.create_server((host, port)))
+        found = int(stream.getsockname()[1])
+        datagram = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        datagram.bind((host, found))
+        return found
 
 
 def packet_workers(given: Mapping[str, str]) -> int:

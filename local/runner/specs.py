@@ -53,7 +53,8 @@ class Ports:
 class Site:
     """How the system is reached: `host` and `port` as bound, `public_url` as browsers see it.
 
-    `loopback_url` is the same origin by its loopback address, where it has one.
+    `loopback_url` is the same origin by its loopback address, where it has one. `turn_host` is where the TURN server is
+    bound; clients are told `public_ip` in its place, unless it `is_turn_host_given` by hand.
     """
 
     host: str
@@ -63,11 +64,12 @@ class Site:
     loopback_url: str
     public_ip: str = ""
     turn_host: str = "127.0.0.1"
+    is_turn_host_given: bool = False
 
 
 def turn_urls(site: Site, ports: Ports) -> str:
     """What clients are told of the TURN server, best first."""
-    host = bracketed(site.public_ip or site.turn_host)
+    host = bracketed(site.turn_host if site.is_turn_host_given else site.public_ip or site.turn_host)
     urls = [f"turn:{host}:{ports.turn}?transport={transport}" for transport in ("udp", "tcp")]
     if ports.turn_tls:
         urls.append(f"turns:{host}:{ports.turn_tls}?transport=tcp")

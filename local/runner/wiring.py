@@ -18,6 +18,7 @@ from local.runner.specs import TENANT_VARIABLE, Ports, Site, Spec, bracketed, en
 from local.runner.supervisor import StartFailed, Supervisor
 
 ANY = ("0.0.0.0", "::")  # noqa: S104 - a value to compare with
+DEFAULT_PORTS = {"http": 80, "https": 443}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -30,6 +31,7 @@ class Wish:
     tls: bool
     data_dir: Path
     public_ip: str
+    turn_host: str = ""
 
 
 def wish(given: Mapping[str, str]) -> Wish:
@@ -46,6 +48,7 @@ def wish(given: Mapping[str, str]) -> Wish:
         tls=tls in ("1", "true", "yes", "on"),
         data_dir=Path(given.get("DATA_DIR") or given.get("PARLEY_DATA_DIR") or ".data").absolute(),
         public_ip=given.get("PUBLIC_IP") or given.get("PARLEY_PUBLIC_IP") or "",
+        turn_host=given.get("PARLEY_TURN_HOST") or "",
     )
 
 
@@ -58,17 +61,27 @@ def site_of(asked: Wish, port: int, lan: str) -> Site:
         public = loopback = "127.0.0.1" if asked.host == "localhost" else asked.host
     else:
         public = loopback = asked.host
-    urls = [f"{scheme}://{bracketed(name)}:{port}" for name in (public, loopback)]
-    turn_host = lan or "127.0.0.1" if asked.host in ANY else loopback if ":" not in loopback else "127.0.0.1"
-    return Site(asked.host, port, asked.tls, urls[0], urls[1], asked.public_ip, turn_host)
+    shown = "" if port == DEFAULT_PORTS[scheme] else f":{port}"  # browsers leave it out of the Origin, too
+    urls = [f"{scheme}://{bracketed(name)}{shown}" for name in (public, loopback)]
+    beside = lan or "127.0.0.1" if asked.host in ANY else loopback if ":" not in loopback else "127.0.0.1"
+    turn_host = asked.turn_host or beside
+    return Site(
+        asked.host,
+        port,
+        asked.tls,
+        urls[0],
+        urls[1],
+        asked.public_ip,
+        turn_host,
+        is_turn_host_given=bool(asked.turn_host),
+    )
 
 
 def plan(asked: Wish, site: Site, given: Mapping[str, str]) -> tuple[Spec, ...]:
     """The processes with their ports and variables. Raises NotPossible."""
     redis, functions, identity, signaling, sfu, tunnel, health = machine.free_ports(7)
     media = given.get("PARLEY_SFU_MEDIA_PORT", "")
-    turn = machine.free_turn_port(site.turn_host) if wants_turn(given) else 0
-    turn_tls = machine.free_turn_port(site.turn_host, machine.DEFAULT_TURN_TLS_PORT) if turn and site.tls else 0
+    turn, turn_tls = turn_ports(site, given) if wants_turn(given) else (0, 0)
     media_port = int(media) if media else machine.free_media_port()
     ports = Ports(redis, functions, identity, signaling, sfu, media_port, tunnel, turn, turn_tls, health)
     tenant = given.get(TENANT_VARIABLE) or str(Settings.model_fields["identity_tenant"].default)
@@ -81,6 +94,19 @@ def plan(asked: Wish, site: Site, given: Mapping[str, str]) -> tuple[Spec, ...]:
 def wants_turn(given: Mapping[str, str]) -> bool:
     """Whether a TURN server of this machine is to run: not where it is turned off or another one is given."""
     return given.get("PARLEY_TURN_SERVER", "auto") != "off" and not given.get("PARLEY_TURN_URLS")
+
+
+def turn_ports(site: Site, given: Mapping[str, str]) -> tuple[int, int]:
+    """Of UDP and TCP, and of TLS (0: none): those given by hand, else free ones. Raises NotPossible."""
+    found = [0, 0]
+    wanted = (("PARLEY_TURN_PORT", machine.DEFAULT_TURN_PORT), ("PARLEY_TURN_TLS_PORT", machine.DEFAULT_TURN_TLS_PORT))
+    for place, (variable, default) in enumerate(wanted[: 2 if site.tls else 1]):
+        by_hand = given.get(variable)
+        if by_hand:
+            found[place] = machine.claim_turn_port(site.turn_host, variable, by_hand)
+        else:
+            found[place] = machine.free_turn_port(site.turn_host, default)
+    return found[0], found[1]
 
 
 def say(line: str) -> None:

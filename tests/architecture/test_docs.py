@@ -66,3 +66,20 @@ def test_lock_files_name_no_registry() -> None:
     locks = [ROOT / "requirements.txt", *(ROOT / "requirements").glob("*.txt"), ROOT / "package-lock.json"]
     for lock in locks:
         assert "://" not in re.sub(r'"(?:url|funding)": ?"[^"]*"', "", lock.read_text()), lock.name
+
+
+def test_every_cell_of_the_connectivity_table_has_a_test_that_exists() -> None:
+    page = (ROOT / "docs/connectivity.md").read_text()
+    tables = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| ")]
+    tests = {row[0].strip(): row[1].strip() for row in tables if len(row) == 3 and row[1].strip().startswith("`test_")}
+    cells = {
+        letter
+        for row in tables
+        if len(row) > 3
+        for cell in row[1:]
+        for letter in re.findall(r"\b[A-Z]\b", cell.strip())
+    }
+    source = "\n".join(path.read_text() for path in (ROOT / "tests/e2e").glob("test_*.py"))
+    assert len(cells) > 5
+    assert cells <= set(tests)
+    assert [name for name in tests.values() if f"def {name.strip('`')}(" not in source] == []

@@ -22,7 +22,7 @@ from tests.support.visitor import Visitor
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 # Every connection of the page is relayed, over the transport under test.
-_RELAYED: Final = """(() => {
+RELAYED: Final = """(() => {
   const pattern = new RegExp(%s);
   const Plain = globalThis.RTCPeerConnection;
   const only = (configuration = {}) => ({
@@ -81,7 +81,7 @@ async def relayed(system: System, playwright: Playwright, tmp_path: Path) -> Asy
             browser = await stack.enter_async_context(chromium.launched(playwright, devices, trusting))
             context = await chromium.context_of(browser, base_url=system.url)
             visitor = Visitor(person, await context.new_page())
-            await visitor.page.add_init_script(_RELAYED % json.dumps(PATTERNS[transport]))
+            await visitor.page.add_init_script(RELAYED % json.dumps(PATTERNS[transport]))
             await visitor.sign_in()
             return visitor
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from local.runner import machine
-from local.runner.specs import Spec
+from local.runner.specs import Site, Spec
 from local.runner.supervisor import Patience, StartFailed, Supervisor
+from local.runner.wiring import turn_ports
 from tests.support.small_system import SERVER
 from tests.support.system import ROOT, free_port
 
@@ -288,3 +289,18 @@ def test_a_make_that_is_told_to_end_leaves_no_process(tmp_path: Path, number: si
         process.send_signal(number)
         process.wait(DEADLINE_S)
         assert_gone([runner, *below])
+
+
+def test_the_turn_server_gets_the_ports_that_were_given_by_hand_or_says_why_not() -> None:
+    site = Site("127.0.0.1", 8443, True, "https://127.0.0.1:8443", "https://127.0.0.1:8443", turn_host="127.0.0.3")
+    port, tls_port = free_port(), free_port()
+    by_hand = {"PARLEY_TURN_PORT": str(port), "PARLEY_TURN_TLS_PORT": str(tls_port)}
+    assert turn_ports(site, by_hand) == (port, tls_port)
+    assert turn_ports(site, {**by_hand, "PARLEY_TURN_TLS_PORT": "0"}) == (port, 0)
+    with pytest.raises(machine.NotPossible, match="PARLEY_TURN_PORT=x is no port"):
+        turn_ports(site, {"PARLEY_TURN_PORT": "x"})
+    with (
+        socket.create_server((site.turn_host, port)),
+        pytest.raises(machine.NotPossible, match=f"PARLEY_TURN_PORT={port} on 127.0.0.3"),
+    ):
+        turn_ports(site, by_hand)

@@ -1,5 +1,7 @@
 """Headless Chromium for tests: one browser process a person, each with a camera and microphone of its own."""
 
+import base64
+import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
@@ -7,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.async_api import Browser, BrowserContext, Page, Playwright
 
 from tests.support.media import Devices
@@ -64,6 +68,13 @@ async def launched(
         yield browser
     finally:
         await browser.close()
+
+
+def trusting(certificate: Path) -> str:
+    """The flag that makes Chromium trust this one certificate (a PEM file), for the page and for TURN over TLS."""
+    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    return f"--ignore-certificate-errors-spki-list={base64.b64encode(digest).decode()}"
 
 
 async def context_of(

@@ -19,9 +19,12 @@ from typing import Final
 BENCH_SUBNET: Final = "10.231.77"
 # Two runs at a time must not share one: their routes would be each other's.
 E2E_SUBNET: Final = f"10.231.{128 + os.getpid() % 128}"
+E2E_HOSTS: Final = ["127.0.0.1", *(f"{E2E_SUBNET}.{last}" for last in range(1, 7))]  # that e2e tests may talk to
 BURST: Final = "5kb"
 LATENCY: Final = "300ms"
 PREFIX: Final = "parley"
+PREFIX_BITS: Final = 29  # six hosts
+SECOND: Final = 3  # the last number of the near end's second address
 
 
 class NoNetwork(Exception):
@@ -36,6 +39,17 @@ class Pair:
     near: str
     near_host: str
     far_host: str
+    far: str
+
+    def second_host(self) -> str:
+        """Gives the near end one more address and tells it: two services can then own the same port."""
+        host = f"{self.near_host.rpartition('.')[0]}.{SECOND}"
+        _run("ip", "addr", "add", f"{host}/{PREFIX_BITS}", "dev", self.near)
+        return host
+
+    def inside(self, *command: str) -> tuple[str, ...]:
+        """The command that runs `command` inside the namespace."""
+        return ("ip", "netns", "exec", self.namespace, *command)
 
     def throttle(self, kbit: int) -> None:
         """Lets no more through to the namespace than `kbit` thousand bits a second, by a token bucket whose queue holds
@@ -84,9 +98,9 @@ def pair(purpose: str, subnet: str) -> Iterator[Pair]:
         raise NoNetwork(why_not)
     remove_leftovers(purpose)
     mark = f"{purpose[0]}{os.getpid() % 100_000}"
-    made = Pair(f"{PREFIX}-{purpose}-{os.getpid()}", f"p{mark}a", f"{subnet}.1", f"{subnet}.2")
+    made = Pair(f"{PREFIX}-{purpose}-{os.getpid()}", f"p{mark}a", f"{subnet}.1", f"{subnet}.2", f"p{mark}b")
     try:
-        _make(made, f"p{mark}b")
+        _make(made)
         yield made
     finally:
         _remove(made.namespace)
@@ -100,13 +114,14 @@ def remove_leftovers(purpose: str) -> None:
             _remove(found[0])
 
 
-def _make(made: Pair, far: str) -> None:
+def _make(made: Pair) -> None:
+    far = made.far
     inside = ("ip", "-n", made.namespace)
     _run("ip", "netns", "add", made.namespace)
     _run("ip", "link", "add", made.near, "type", "veth", "peer", "name", far, "netns", made.namespace)
-    _run("ip", "addr", "add", f"{made.near_host}/30", "dev", made.near)
+    _run("ip", "addr", "add", f"{made.near_host}/{PREFIX_BITS}", "dev", made.near)
     _run("ip", "link", "set", made.near, "up")
-    _run(*inside, "addr", "add", f"{made.far_host}/30", "dev", far)
+    _run(*inside, "addr", "add", f"{made.far_host}/{PREFIX_BITS}", "dev", far)
     _run(*inside, "link", "set", far, "up")
     _run(*inside, "link", "set", "lo", "up")
 

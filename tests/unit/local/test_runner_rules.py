@@ -6,7 +6,7 @@ import pytest
 
 from local.runner.child import MAX_LOG, Log, problem_in
 from local.runner.machine import NotPossible, lock
-from local.runner.specs import Ports, Site, environment, processes
+from local.runner.specs import Ports, Site, environment, processes, turn_urls
 from local.runner.wiring import Wish, site_of, wish
 
 pytestmark = pytest.mark.unit
@@ -59,8 +59,31 @@ def test_the_addresses_follow_the_host(host: str, tls: bool, public: str, loopba
     assert (site.public_url, site.loopback_url) == (public, loopback)
 
 
+@pytest.mark.parametrize(("port", "tls"), [(443, True), (80, False)])
+def test_the_origin_names_no_port_that_browsers_leave_out(port: int, tls: bool) -> None:
+    site = site_of(asked("192.0.2.5", tls=tls), port, "")
+    assert site.public_url == f"http{'s' if tls else ''}://192.0.2.5"
+    assert site_of(asked("192.0.2.5", tls=not tls), port, "").public_url.endswith(f":{port}")
+
+
 def test_a_machine_without_a_network_is_known_by_loopback() -> None:
     assert site_of(asked("0.0.0.0"), 8080, "").public_url == "http://127.0.0.1:8080"
+
+
+@pytest.mark.parametrize(
+    ("public_ip", "turn_host", "told"),
+    [("", "", "192.0.2.5"), ("198.51.100.9", "", "198.51.100.9"), ("198.51.100.9", "192.0.2.6", "192.0.2.6")],
+)
+def test_clients_are_told_the_turn_host_that_was_given_by_hand_before_any_other(
+    public_ip: str, turn_host: str, told: str
+) -> None:
+    wanted = Wish("192.0.2.5", 443, True, Path("/data"), public_ip, turn_host)
+    ports = Ports(redis=1, functions=2, identity=3, signaling=4, sfu=5, media=6, tunnel=7, turn=8, turn_tls=443)
+    assert turn_urls(site_of(wanted, 443, ""), ports).split(",") == [
+        f"turn:{told}:8?transport=udp",
+        f"turn:{told}:8?transport=tcp",
+        f"turns:{told}:443?transport=tcp",
+    ]
 
 
 def test_each_process_finds_the_others() -> None:
