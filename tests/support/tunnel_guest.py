@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import aiohttp
-
 from parley_client.errors import WayFailed
+
 from tests.support.tunnel_client import Kind, TunnelClient, TunnelledParticipant
 
 ROOT: Final = Path(__file__).resolve().parents[2]
