@@ -83,7 +83,7 @@ check-bicep:
 
 bench: dataplane ## Measure speed and memory into build/bench.json
 	@tools/test_programs.sh bench
-	$(PY) -m tests.bench
+	PYTHONPATH=clients/python $(PY) -m tests.bench
 
 format: environment-dev ## Format Python and Rust, and mend what ruff can
 	$(VENV)/bin/ruff check --fix .

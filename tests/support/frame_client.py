@@ -22,7 +22,7 @@ from media_workers.sfu.wiring import random_source
 from media_workers.tunnel.frames.path import Services
 from media_workers.tunnel.frames.peer import FramePeer
 from tests.support.sfu import ControlLink
-from tests.support.tunnel_client import Kind, SignalingOverTunnel, TunnelClient
+from tests.support.tunnel_client import FrameTunnelClient, Kind, SignalingOverTunnel
 
 FPS = 15
 
@@ -296,7 +296,7 @@ class TunnelledBrowser(FrameMedia):
 
     def __init__(self, http: aiohttp.ClientSession, url: str, name: str) -> None:
         super().__init__(name)
-        self.tunnel = TunnelClient(http, url, mode="frames")
+        self.tunnel = FrameTunnelClient(http, url)
         self.tunnel.seen, self.tunnel.told = self._frame, self._control
         self.gateway = self.tunnel
         self.signaling: SignalingOverTunnel

@@ -6,6 +6,7 @@ open, that it has joined, and what it has received of its peer. It leaves when s
 
 import asyncio
 import json
+import os
 import ssl
 import sys
 from contextlib import suppress
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import aiohttp
+from parley_client.errors import WayFailed
 
 from tests.support.tunnel_client import Kind, TunnelClient, TunnelledParticipant
 
@@ -49,6 +51,7 @@ class Guest:
             *command,
             *(sys.executable, "-m", __name__),
             cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'clients/python'}"},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -85,7 +88,7 @@ async def _first_that_opens(http: aiohttp.ClientSession, wanted: Wanted) -> tupl
             async with asyncio.timeout(OPENS_WITHIN_S):
                 await probe.open(cast(Kind, kind))
             return cast(Kind, kind), blocked
-        except (TimeoutError, aiohttp.ClientError):
+        except (TimeoutError, WayFailed):
             blocked.append(kind)
         finally:
             await probe.close()
