@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Locator, expect
 
 from tests.e2e.conftest import SCREENSHOTS, Arrive
 from tests.support.browser import screenshot
@@ -45,6 +45,7 @@ async def test_a_browser_in_the_tunnel_is_seen_and_heard_and_sees_and_hears(arri
         await one.hears(other)
     assert await tunnelled.evaluate("globalThis.connections ?? 0") == 0
     assert await tunnelled.evaluate("parley.call.transports.tunnel.kind") == KINDS[way]
+    assert any(one["framesDecoded"] for one in await tunnelled.evaluate("parley.stats()"))
     await screenshot(tunnelled.page, SCREENSHOTS, f"tunnel-{way}")
 
     await tunnelled.control("microphone").click()
@@ -79,3 +80,21 @@ async def test_a_tunnel_that_is_lost_is_made_anew(arrive: Arrive) -> None:
     await wait_for(replaced, "the call has a new tunnel")
     await direct.sees(tunnelled)
     await tunnelled.sees(direct)
+
+
+async def test_a_screen_is_shared_out_of_the_tunnel_and_into_it(arrive: Arrive) -> None:
+    direct, tunnelled = await _meet(arrive, "websocket")
+    for one, other in ((tunnelled, direct), (direct, tunnelled)):
+        await one.control("share").click()
+        share = other.page.locator('[data-testid=tile][data-source="screen"]')
+        await expect(share).to_be_visible(timeout=15_000)
+        video = share.locator("video")
+
+        async def is_shown(video: Locator = video) -> bool:
+            script = "v => v.videoWidth > 0 && v.getVideoPlaybackQuality().totalVideoFrames > 0"
+            return bool(await video.evaluate(script))
+
+        await wait_for(is_shown, f"{other.person.login} is shown the screen of {one.person.login}")
+        await screenshot(other.page, SCREENSHOTS, f"tunnel-share-{other.person.login.partition('@')[0]}")
+        await one.control("share").click()
+        await expect(share).to_have_count(0)

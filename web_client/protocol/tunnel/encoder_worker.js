@@ -13,6 +13,8 @@ const CLOCK_MS = 2000;
 const MAX_WAITING = 3;
 /** A key frame is made of the last picture where no new one comes by then, as of a share that stands still. */
 const STILL_MS = 300;
+/** An encoder that failed is made anew, no more often than this. */
+const REOPEN_MS = 1000;
 const OPUS = { format: 'opus', frameDuration: 20_000, application: 'voip', usedtx: false };
 
 /** @typedef {import('./encoding.js').Layer & {stream: number}} OpenLayer */
@@ -124,6 +126,7 @@ class VideoLayer {
   #stamps = new Map();
   #at = 0;
   #drawnAt = 0;
+  #openedAt = 0;
 
   /** @param {OpenLayer} layer */
   constructor(layer) {
@@ -131,9 +134,14 @@ class VideoLayer {
     this.clock = clockOf(layer.stream, 90);
     this.canvas = new OffscreenCanvas(layer.width, layer.height);
     this.context = /** @type {OffscreenCanvasRenderingContext2D} */ (this.canvas.getContext('2d', { alpha: false }));
-    this.encoder = new VideoEncoder({ output: (chunk, metadata) => this.#encoded(chunk, metadata), error: failed });
-    const { width, height, bitrate } = layer;
-    this.encoder.configure({
+    this.encoder = this.#open();
+    this.timer = setInterval(() => this.#still(), STILL_MS);
+  }
+
+  #open() {
+    const { width, height, bitrate } = this.layer;
+    const encoder = new VideoEncoder({ output: (chunk, metadata) => this.#encoded(chunk, metadata), error: failed });
+    encoder.configure({
       codec: 'vp8',
       width,
       height,
@@ -142,7 +150,10 @@ class VideoLayer {
       latencyMode: 'realtime',
       scalabilityMode: 'L1T2',
     });
-    this.timer = setInterval(() => this.#still(), STILL_MS);
+    this.#openedAt = performance.now();
+    this.wantsKey = true;
+    this.#stamps.clear();
+    return encoder;
   }
 
   /** @param {VideoFrame} frame @returns {number | null} its RTP time stamp, if it is encoded */
@@ -158,7 +169,10 @@ class VideoLayer {
 
   /** @param {number} at microseconds */
   #encode(at) {
-    if (this.encoder.state !== 'configured') return null;
+    if (this.encoder.state !== 'configured') {
+      if (performance.now() - this.#openedAt < REOPEN_MS) return null;
+      this.encoder = this.#open();
+    }
     const timestamp = this.clock.at(at);
     this.#stamps.set(at, timestamp);
     const picture = new VideoFrame(this.canvas, { timestamp: at });
@@ -199,6 +213,7 @@ class AudioSource extends Source {
   isActive = true;
   /** @type {AudioEncoder | null} */
   encoder = null;
+  #openedAt = -Infinity;
   #power = 0;
   #samples = 0;
 
@@ -209,8 +224,10 @@ class AudioSource extends Source {
     const { sampleRate, timestamp, numberOfFrames } = data;
     for (const sample of samples) this.#power += sample * sample;
     this.#samples += numberOfFrames;
-    this.encoder ??= this.#open(sampleRate);
-    if (this.encoder.state !== 'configured') return;
+    if (this.encoder?.state !== 'configured') {
+      if (performance.now() - this.#openedAt < REOPEN_MS) return;
+      this.encoder = this.#open(sampleRate);
+    }
     const format = 'f32-planar';
     const mono = new AudioData({ format, sampleRate, numberOfFrames, numberOfChannels: 1, timestamp, data: samples });
     this.encoder.encode(mono);
@@ -231,6 +248,7 @@ class AudioSource extends Source {
 
   /** @param {number} sampleRate */
   #open(sampleRate) {
+    this.#openedAt = performance.now();
     const encoder = new AudioEncoder({ output: (chunk) => this.#encoded(chunk), error: failed });
     const [{ bitrate }] = this.layers;
     const config = { codec: 'opus', sampleRate, numberOfChannels: 1, bitrate, opus: OPUS };

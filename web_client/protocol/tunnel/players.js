@@ -44,6 +44,12 @@ function audioContext() {
   return audio;
 }
 
+/** Gives the sound card back; the next player begins anew. */
+export function closeAudio() {
+  audio?.then((context) => context.close()).catch(() => {}); // it never came up
+  audio = null;
+}
+
 export class AudioPlayer {
   /** @type {MediaStreamTrack | null} */
   media = null;
@@ -51,6 +57,9 @@ export class AudioPlayer {
   played = null;
   /** The last level octet's -dBov. */
   level = 127;
+  /** How often the sound ran dry, and samples that were left out of it. */
+  dry = 0;
+  dropped = 0;
   /** When something was decoded last, ms. */
   decodedAt = -Infinity;
   #clock = new Unwrapped();
@@ -61,12 +70,13 @@ export class AudioPlayer {
 
   async open() {
     const context = await audioContext();
-    await Promise.race([context.resume(), Promise.resolve()]); // waits for a click where the browser says so
+    context.resume().catch(() => {}); // the click on Join allows it; closed meanwhile: nothing is to be played
     const node = new AudioWorkletNode(context, 'parley-playout', { numberOfInputs: 0, outputChannelCount: [1] });
     const destination = context.createMediaStreamDestination();
     destination.channelCount = 1;
     node.connect(destination);
-    node.port.onmessage = ({ data: { position } }) => {
+    node.port.onmessage = ({ data: { position, dry, dropped } }) => {
+      Object.assign(this, { dry, dropped });
       this.played = position === null ? null : { timestamp: position, at: performance.now() };
     };
     this.#node = node;

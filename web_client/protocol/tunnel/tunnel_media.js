@@ -11,7 +11,7 @@ import { Emitter } from '../events.js';
 import { randomId } from '../wire.js';
 import { activeLayers, layersOf } from './encoding.js';
 import { AUDIO, DISCARDABLE, KEY, VIDEO, makeFrame } from './frame.js';
-import { AudioPlayer, VideoPlayer } from './players.js';
+import { AudioPlayer, VideoPlayer, closeAudio } from './players.js';
 
 const TICK_MS = 50;
 /** The most that a client may have open before its stream numbers begin anew. */
@@ -28,8 +28,6 @@ const LAST_STREAM = 65_535;
  */
 
 export class TunnelMedia extends Emitter {
-  /** There are no peer connections. @type {any} */
-  subscriber = null;
   /** What of a Publisher is asked for by name. @type {any} */
   publisher = { channel: null, setLayers: (/** @type {string} */ id, /** @type {Record<string, boolean>} */ wanted) => this.#wanted.set(id, wanted) }; // prettier-ignore
   /** @type {import('./tunnel.js').Tunnel | null} */
@@ -285,6 +283,20 @@ export class TunnelMedia extends Emitter {
   }
 
   // --- the face of Transports -----------------------------------------------------------------------------------------
+  /** What of a Subscriber is asked for: what is received, and statistics that say what was decoded. @returns {any} */
+  get subscriber() {
+    const all = [...this.#remote].flatMap(([stream, { received, player }]) => (received ? [{ stream, received, player }] : []));
+    const entries = all.map(({ stream, received, player }) => {
+      const { kind } = received.info;
+      return [`${stream}`, { id: `${stream}`, type: 'inbound-rtp', kind, mid: received.transceiver.mid, ...counted(player) }];
+    });
+    return {
+      transportId: '',
+      received: new Map(all.map((one) => [one.received.info.trackId, one.received])),
+      connection: { connectionState: this.#states.subscribe, getStats: async () => new Map(/** @type {any} */ (entries)) },
+    };
+  }
+
   /** Connection states by direction; with nothing to publish that way is as good as up. */
   get state() {
     const { publish, subscribe } = this.#states;
@@ -337,6 +349,7 @@ export class TunnelMedia extends Emitter {
     clearInterval(this.#timer);
     this.#timer = undefined;
     this.#forget();
+    closeAudio();
     this.#worker?.terminate();
     this.#worker = null;
     this.tunnel?.close();
@@ -344,11 +357,23 @@ export class TunnelMedia extends Emitter {
   }
 }
 
+/** 0 to 1. @param {AudioPlayer | VideoPlayer} player */
+function levelOf(player) {
+  return player.level >= 127 ? 0 : 10 ** (-player.level / 20);
+}
+
+/** By the names of webrtc-stats. @param {AudioPlayer | VideoPlayer} player */
+function counted(player) {
+  if (player instanceof VideoPlayer) return { framesDecoded: player.decoded };
+  const { dry, dropped } = player;
+  return { concealmentEvents: dry, removedSamplesForAcceleration: dropped, audioLevel: levelOf(player) };
+}
+
 /** As of a Subscriber, so that nobody who plays it needs to know. @param {Remote} remote @param {number} stream @returns {Received} */
 function received({ info, player }, stream) {
   const getSynchronizationSources = () =>
     player.decodedAt > -Infinity
-      ? [{ timestamp: player.decodedAt, source: stream, rtpTimestamp: 0, audioLevel: 10 ** (-player.level / 20) }]
+      ? [{ timestamp: player.decodedAt, source: stream, rtpTimestamp: 0, audioLevel: levelOf(player) }]
       : [];
   const transceiver = { mid: `tunnel-${stream}`, receiver: { track: player.media, getSynchronizationSources } };
   return /** @type {any} */ ({ info, media: player.media, transceiver });
