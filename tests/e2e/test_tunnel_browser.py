@@ -1,14 +1,17 @@
 """A browser whose call goes over the HTTP tunnel and one by WebRTC: by each wire they see and hear each other."""
 
 import asyncio
+from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.async_api import Locator, expect
+from playwright.async_api import Locator, Playwright, expect
 
 from tests.e2e.conftest import SCREENSHOTS, Arrive
+from tests.support import browser as chromium
 from tests.support.browser import screenshot
-from tests.support.media import GREEN, RED
+from tests.support.media import GREEN, RED, make_devices
+from tests.support.system import System
 from tests.support.visitor import Visitor, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -98,3 +101,33 @@ async def test_a_screen_is_shared_out_of_the_tunnel_and_into_it(arrive: Arrive) 
         await screenshot(other.page, SCREENSHOTS, f"tunnel-share-{other.person.login.partition('@')[0]}")
         await one.control("share").click()
         await expect(share).to_have_count(0)
+
+
+async def test_a_large_camera_goes_in_two_layers_and_each_tile_gets_its_own(
+    system: System, playwright: Playwright, arrive: Arrive, tmp_path: Path
+) -> None:
+    direct = await arrive(RED)
+    meeting_id = await direct.create_meeting(recording=False)
+    await direct.join(consent=None)
+    devices = make_devices(GREEN, tmp_path, width=640, height=360)
+    async with chromium.launched(playwright, devices) as browser:
+        context = await chromium.context_of(browser, base_url=system.url)
+        tunnelled = Visitor(GREEN, await context.new_page())
+        await tunnelled.sign_in()
+        await tunnelled.page.goto(f"/m/{meeting_id}?way=websocket")
+        await tunnelled.join(consent=None)
+        await direct.sees(tunnelled)
+
+        async def lines(wanted: int) -> None:
+            async def are_shown() -> bool:
+                shown = await direct.tile(tunnelled).locator("video").evaluate("video => video.videoHeight")
+                return bool(shown == wanted)
+
+            await wait_for(are_shown, f"the picture has {wanted} lines")
+
+        await lines(360)
+        await direct.page.set_viewport_size({"width": 300, "height": 420})
+        await lines(180)
+        await direct.page.set_viewport_size({"width": 1280, "height": 800})
+        await lines(360)
+        await direct.sees(tunnelled)
