@@ -48,6 +48,7 @@ const TRACED = new Set(['SendOffer', 'SendAnswer', 'SendIceCandidate']);
  * @property {import('./messages.d.ts').ConnectionClass} [RTCPeerConnection]
  * @property {() => number} [random]
  * @property {() => number} [now] milliseconds
+ * @property {import('./tunnel/tunnel_media.js').TunnelMedia} [media] media by the HTTP tunnel (`tunnel/way.js`), not WebRTC
  */
 
 export class Call extends Emitter {
@@ -100,7 +101,9 @@ export class Call extends Emitter {
     this.#backoff = new Backoff({ random: env.random });
     this.signaling = new Signaling(env);
     const send = (/** @type {string} */ type, /** @type {object} */ payload) => this.#send(type, payload);
-    this.transports = new Transports({ send, ...env });
+    /** @type {Transports | import('./tunnel/tunnel_media.js').TunnelMedia} */
+    this.transports = env.media ?? new Transports({ send, ...env });
+    this.canMesh = !env.media;
     this.mesh = new Mesh({ send, epoch: () => this.epoch, local: () => this.transports.local, ...env });
     this.topology = new Topology({ transports: this.transports, mesh: this.mesh, send });
     this.meter = new MeshMeter({ topology: this.topology, send, hear: (type, payload) => this.#received({ type, payload }) });
@@ -146,7 +149,7 @@ export class Call extends Emitter {
       roomId: this.meetingId,
       token: grant.signalingToken ?? grant.token,
       displayName: this.displayName,
-      capabilities: { simulcast: true, dataChannel: true, mesh: true },
+      capabilities: { simulcast: true, dataChannel: this.canMesh, mesh: this.canMesh },
     };
     this.signaling.join(grant.signalingUrl || this.signalingUrl, payload, this.#joinSpan.traceparent);
   }

@@ -69,7 +69,7 @@ function setUp({ blocked = [], iceServers = SERVERS, hasTunnel = true } = {}) {
     },
   };
   const options = { api, origin: 'https://parley.example', fetch, WebSocket: Socket, RTCPeerConnection: Connection };
-  return { test: new ConnectionTest({ ...options, limitMs: 200 }), asked };
+  return { test: new ConnectionTest({ ...options, limitMs: 1500 }), asked };
 }
 
 const verdicts = (results) => Object.fromEntries([...results].map(([way, { verdict }]) => [way, verdict]));

@@ -200,7 +200,7 @@ class Prejoin {
       userId: app.profile?.id ?? '',
       displayName,
       signalingUrl,
-      env: app.env,
+      env: { ...app.env, ...(await forcedWay()) },
     });
     this.#hand(call);
     try {
@@ -304,4 +304,12 @@ class Prejoin {
     for (const close of this.#closers) close();
     if (!this.#keepsDevices) this.app.devices.closeAll();
   }
+}
+
+/** Debug hook: `?way=websocket|stream|poll` takes the call by the HTTP tunnel. @returns {Promise<import('../protocol/call.js').CallEnv>} */
+async function forcedWay() {
+  const way = new URLSearchParams(location.search).get('way') ?? '';
+  if (!way) return {};
+  const { TUNNEL_WAYS, tunnelEnv } = await import('../protocol/tunnel/way.js');
+  return way in TUNNEL_WAYS ? tunnelEnv(way, new URL('/v1/tunnel/sessions', location.origin).href) : {};
 }

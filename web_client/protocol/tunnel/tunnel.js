@@ -151,9 +151,10 @@ export class Tunnel extends Emitter {
  * A tunnel as Signaling sees it: a WebSocket whose messages are stream 0. `Signaling` takes a class, so this gives one.
  * The former session of a tunnel cannot be joined twice; `next` gives the tunnel for each connection.
  * @param {() => Promise<Tunnel>} next a tunnel that is open and has a wire
+ * @param {(code: number) => number} [closeCode] what signaling is told of a tunnel's end
  * @returns {import('../messages.d.ts').SocketClass}
  */
-export function socketClass(next) {
+export function socketClass(next, closeCode = (code) => code) {
   class TunnelSocket {
     readyState = 0;
     binaryType = 'blob';
@@ -185,7 +186,7 @@ export function socketClass(next) {
       this.#tunnel = tunnel;
       this.readyState = 1;
       tunnel.on('signal', (data) => this.onmessage?.({ data }));
-      tunnel.on('closed', ({ code }) => this.#close(code));
+      tunnel.on('closed', ({ code }) => this.#close(closeCode(code)));
       this.onopen?.();
     }
 

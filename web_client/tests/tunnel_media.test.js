@@ -1,0 +1,216 @@
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, test } from 'node:test';
+
+import { RtpClock, activeLayers, fit, layersOf, levelOf } from '../protocol/tunnel/encoding.js';
+import { CONTROL, KEY, VIDEO, makeFrame } from '../protocol/tunnel/frame.js';
+import { JitterBuffer } from '../protocol/tunnel/jitter.js';
+import { TunnelSession } from '../protocol/tunnel/session.js';
+import { TunnelMedia } from '../protocol/tunnel/tunnel_media.js';
+
+const MS = 48;
+const packet = (value = 1, length = 20 * MS) => new Float32Array(length).fill(value);
+/** What is played in so many milliseconds. */
+const pull = (buffer, ms) => {
+  const out = new Float32Array(ms * MS);
+  buffer.pull(out);
+  return out;
+};
+
+test('sound begins when enough waits, and a dry buffer waits for more the next time', () => {
+  const buffer = new JitterBuffer();
+  buffer.put(0, packet());
+  buffer.put(20 * MS, packet());
+  assert.ok(pull(buffer, 10).every((sample) => sample === 0));
+  buffer.put(40 * MS, packet());
+  assert.ok(pull(buffer, 60).every((sample) => sample === 1));
+  const before = buffer.target;
+  pull(buffer, 10);
+  assert.deepEqual([buffer.dry, buffer.target - before, buffer.position], [1, 20 * MS, null]);
+});
+
+test('the position is the time stamp of the next sample, also over its wrap', () => {
+  const buffer = new JitterBuffer();
+  const first = 2 ** 32 - 30 * MS;
+  for (let place = 0; place < 4; place += 1) buffer.put((first + place * 20 * MS) >>> 0, packet());
+  pull(buffer, 40);
+  assert.equal(buffer.position, 10 * MS);
+});
+
+test('what was never needed for two seconds is left out', () => {
+  const buffer = new JitterBuffer();
+  let at = 0;
+  const put = () => buffer.put((at += 20 * MS), packet());
+  for (let place = 0; place < 20; place += 1) put(); // a burst of 400 ms
+  for (let place = 0; place < 110; place += 1) {
+    put();
+    pull(buffer, 20);
+  }
+  assert.ok(buffer.dropped > 0);
+  assert.ok(buffer.waiting <= 60 * MS, String(buffer.waiting / MS));
+  assert.equal(buffer.dry, 0);
+});
+
+test('no more than a second waits, and a new talk does not begin with the end of the former', () => {
+  const full = new JitterBuffer();
+  for (let place = 0; place < 80; place += 1) full.put(place * 20 * MS, packet());
+  assert.equal(full.waiting, 1000 * MS);
+  const buffer = new JitterBuffer();
+  buffer.put(0, packet(9));
+  for (let place = 0; place < 4; place += 1) buffer.put((500 + 20 * place) * MS, packet(1));
+  assert.ok(pull(buffer, 40).every((sample) => sample === 1));
+});
+
+test('a camera goes in two layers at most, a share in one', () => {
+  const of = (source, size) => layersOf(source, size).map(({ rid, width, height }) => [rid, width, height]);
+  assert.deepEqual(of('camera', { width: 1280, height: 720 }), [['q', 320, 180], ['h', 640, 360]]); // prettier-ignore
+  assert.deepEqual(of('camera', { width: 640, height: 480 }), [['q', 240, 180], ['h', 480, 360]]); // prettier-ignore
+  assert.deepEqual(of('camera', { width: 320, height: 240 }), [['', 240, 180]]);
+  assert.deepEqual(of('screen', { width: 1920, height: 1080 }), [['', 1280, 720]]);
+  assert.deepEqual(of('microphone'), [['', 0, 0]]);
+  assert.deepEqual(fit(333, 101, 720), { width: 334, height: 102 });
+});
+
+test('a layer is encoded where the SFU wants it and the queue allows it', () => {
+  const both = ['q', 'h'];
+  assert.deepEqual(activeLayers(both, {}, 'all'), [true, true]);
+  assert.deepEqual(activeLayers(both, { q: false, h: true }, 'all'), [false, true]);
+  assert.deepEqual(activeLayers(both, { q: false, h: true }, 'low'), [true, false]);
+  assert.deepEqual(activeLayers(both, { q: false, h: false }, 'low'), [false, false]);
+  assert.deepEqual(activeLayers(both, {}, 'audio'), [false, false]);
+  assert.deepEqual(activeLayers([''], { f: false }, 'all'), [false]);
+  assert.deepEqual(activeLayers([''], {}, 'low'), [true]);
+  assert.deepEqual(activeLayers([''], {}, 'audio'), [false]);
+});
+
+test('time stamps go on when another device counts from elsewhere, and wrap', () => {
+  const clock = new RtpClock(90);
+  assert.deepEqual([clock.at(1_000_000), clock.at(1_033_333)], [90_000, 93_000]);
+  const next = clock.at(5_000);
+  assert.equal(next, 93_000 + 1800);
+  assert.equal(clock.at(38_333) - next, 3000);
+  assert.equal(new RtpClock(90).at(2 ** 32 / 0.09 + 1e6), 90_000);
+});
+
+test('the level octet is -dBov, and says whether it is a voice', () => {
+  assert.deepEqual([1, 0.01, 0, 1e-9].map(levelOf), [0x80, 0x80 | 20, 127, 90]);
+});
+
+// --- TunnelMedia, with a worker and a processor that only tell ----------------------------------------------------------
+const told = [];
+class FakeWorker {
+  postMessage(message) {
+    told.push(message);
+  }
+
+  terminate() {}
+}
+class FakeProcessor {
+  constructor({ track }) {
+    this.readable = track;
+  }
+}
+const camera = () => ({ enabled: true, getSettings: () => ({ width: 640, height: 360 }) });
+
+/** A tunnel without wires. */
+class FakeTunnel extends EventTarget {
+  session = new TunnelSession();
+  isClosed = false;
+  now = () => 0;
+
+  on(name, take) {
+    this.session.on(name, take);
+  }
+
+  close() {
+    this.isClosed = true;
+  }
+
+  /** What the gateway is told. */
+  controls() {
+    const frames = this.session.outgoing(0, 1e6).filter(({ type }) => type === CONTROL);
+    return frames.map(({ payload }) => JSON.parse(new TextDecoder().decode(payload)));
+  }
+}
+
+let media;
+beforeEach(() => {
+  Object.assign(globalThis, { Worker: FakeWorker, MediaStreamTrackProcessor: FakeProcessor });
+  told.length = 0;
+  media = new TunnelMedia();
+});
+afterEach(() => media.close());
+
+test('a track is opened when the call has joined, muted with its camera, and closed with a share', async () => {
+  const tunnel = new FakeTunnel();
+  await media.setTrack('camera', camera());
+  media.attach(tunnel);
+  assert.deepEqual(tunnel.controls(), []);
+  media.setEpoch(1);
+  const [opened] = tunnel.controls();
+  const { trackId } = media.local.get('camera');
+  assert.deepEqual([opened.type, opened.trackId, opened.codec], ['OpenTrack', trackId, 'vp8']);
+  assert.deepEqual(opened.streams, [
+    { stream: 1, rid: 'q', width: 320, height: 180 },
+    { stream: 3, rid: 'h', width: 640, height: 360 },
+  ]);
+  assert.deepEqual(told.map(({ type }) => type), ['start', 'active']); // prettier-ignore
+  await media.setTrack('camera', null);
+  assert.deepEqual(tunnel.controls().map(({ type, muted }) => [type, muted]), [['Muted', true], ['Muted', true]]); // prettier-ignore
+  await media.setTrack('screen', camera());
+  const share = tunnel.controls()[0].trackId;
+  await media.setTrack('screen', null);
+  assert.deepEqual(tunnel.controls(), [{ type: 'CloseTrack', trackId: share }]);
+});
+
+test('a new tunnel carries the same tracks on streams of its own', async () => {
+  await media.setTrack('camera', camera());
+  for (const tunnel of [new FakeTunnel(), new FakeTunnel()]) {
+    media.attach(tunnel);
+    media.setEpoch(1);
+    const [{ trackId, streams }] = tunnel.controls();
+    assert.deepEqual([trackId, streams[0].stream], [media.local.get('camera').trackId, 1]);
+  }
+});
+
+test('a key frame that the gateway asks for is asked of the encoder', async () => {
+  const tunnel = new FakeTunnel();
+  await media.setTrack('camera', camera());
+  media.attach(tunnel);
+  media.setEpoch(1);
+  tunnel.session.emit('control', { type: 'KeyFrame', stream: 3 });
+  assert.deepEqual(told.at(-1), { type: 'keyFrame', stream: 3 });
+});
+
+test('layers that the SFU does not want are not encoded', async (context) => {
+  context.mock.timers.enable({ apis: ['setInterval'] });
+  const tunnel = new FakeTunnel();
+  await media.setTrack('camera', camera());
+  media.attach(tunnel);
+  media.setEpoch(1);
+  media.publisher.setLayers(media.local.get('camera').trackId, { q: true, h: false });
+  context.mock.timers.tick(50);
+  assert.deepEqual(told.at(-1), { type: 'active', source: 'camera', active: [true, false] });
+  media.close();
+});
+
+test('states are those of the gateway, and with nothing to publish that way is as the other', async () => {
+  const tunnel = new FakeTunnel();
+  media.attach(tunnel);
+  media.setEpoch(1);
+  tunnel.session.emit('control', { type: 'MediaState', direction: 'subscribe', state: 'connected' });
+  assert.deepEqual(media.state, { publish: 'connected', subscribe: 'connected' });
+  await media.setTrack('camera', camera());
+  assert.deepEqual(media.state, { publish: 'new', subscribe: 'connected' });
+  const failed = [];
+  media.on('failed', (detail) => failed.push(detail));
+  tunnel.session.emit('control', { type: 'MediaState', direction: 'subscribe', state: 'failed' });
+  assert.deepEqual(failed, [{ direction: 'subscribe' }]);
+});
+
+test('frames of a stream that is not open are nobody’s', () => {
+  const tunnel = new FakeTunnel();
+  media.attach(tunnel);
+  tunnel.session.emit('media', { frame: makeFrame(VIDEO, 2, { flags: KEY }), lost: 0 });
+  tunnel.session.emit('control', { type: 'TrackClosed', stream: 2 });
+  assert.equal(media.state.subscribe, 'new');
+});
