@@ -79,12 +79,15 @@ def free_ports(count: int) -> list[int]:
 
 
 def free_media_port(wanted: int = DEFAULT_MEDIA_PORT) -> int:
-    """`wanted` where that UDP port is free, else another one."""
-    for port in (wanted, 0):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
-            probe.bind(("0.0.0.0", port))  # noqa: S104 - media comes from everywhere
-            return int(probe.getsockname()[1])
-    raise NotPossible("No UDP port is free for media.")
+    """`wanted` where it is free for UDP and TCP, else another one: the media engine listens on both."""
+    for port in (wanted, *([0] * 16)):
+        with ExitStack() as held, suppress(OSError):
+            datagram = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            datagram.bind(("0.0.0.0", port))  # noqa: S104 - media comes from everywhere
+            found = int(datagram.getsockname()[1])
+            held.enter_context(socket.create_server(("0.0.0.0", found)))  # noqa: S104 - the same
+            return found
+    raise NotPossible("No port is free for media.")
 
 
 def free_turn_port(host: str, wanted: int = DEFAULT_TURN_PORT) -> int:

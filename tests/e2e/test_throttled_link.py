@@ -32,7 +32,7 @@ LESS_KBIT: Final = 500
 SOUND_ONLY_KBIT: Final = (
     110  # one voice takes 76 on the wire and reports 14, which leaves nothing that a picture could use
 )
-SLOWER_WITHIN_S: Final = 40.0
+SLOWER_WITHIN_S: Final = 60.0
 BACK_WITHIN_S: Final = 90.0
 HEARD_PACKETS: Final = 100  # two seconds of sound
 # Of the sound, once a phase has begun: the slowest link has a tenth less than sound with all its reports takes.
