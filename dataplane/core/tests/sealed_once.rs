@@ -164,7 +164,7 @@ fn what_waits_too_long_for_its_turn_is_given_up_for_a_key_frame() {
         call.publish(0, 0, 0, 0, false, 1_000);
     }
     assert!(call.engine.stats().queued > 0);
-    call.pass(Duration::from_millis(3_500));
+    call.pass(Duration::from_millis(1_100));
     assert_eq!(call.engine.stats().queued, 0);
     let dropped = call.engine.stats().dropped[Dropped::PacerOverflow as usize];
     assert!(dropped > 0, "{dropped} packets were given up");

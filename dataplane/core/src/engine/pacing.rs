@@ -18,7 +18,7 @@ use crate::time::Instant;
 const STEP: Duration = Duration::from_millis(1);
 const BUSY_TICK: Duration = Duration::from_millis(20);
 /// Video that waited longer is shown by nobody any more: a key frame replaces it.
-const MAX_AGE: Duration = Duration::from_secs(3);
+const MAX_AGE: Duration = Duration::from_millis(1_000);
 /// Padding of one packet, the most that a byte can tell.
 const PADDING: u8 = 255;
 
