@@ -8,10 +8,12 @@ import hashlib
 import hmac
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Final
 
+from conference.domain.addresses import IpAddress, unmapped
 from conference.domain.errors import ProtocolError
 
 MAGIC_COOKIE: Final = 0x2112A442
@@ -53,8 +55,18 @@ def _bad(detail: str) -> ProtocolError:
     return ProtocolError("bad-stun", detail)
 
 
-def _attributes(data: bytes) -> list[tuple[int, int, bytes]]:
-    """(type, offset, value) of each attribute."""
+def read_header(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[int, bytes]:
+    """The message's type and its transaction ID. Raises ProtocolError `bad-stun`."""
+    if not 20 <= len(data) <= max_bytes:
+        raise _bad("the size is not that of a STUN message")
+    kind, length, cookie, transaction_id = _HEADER.unpack_from(data)
+    if kind & 0xC000 or cookie != MAGIC_COOKIE or length % 4 or length + 20 != len(data):
+        raise _bad("the header is not that of a STUN message")
+    return kind, transaction_id
+
+
+def read_attributes(data: bytes) -> list[tuple[int, int, bytes]]:
+    """(type, offset, value) of each attribute. Raises ProtocolError `bad-stun`."""
     found: list[tuple[int, int, bytes]] = []
     at = 20
     while at < len(data):
@@ -72,14 +84,10 @@ def _attributes(data: bytes) -> list[tuple[int, int, bytes]]:
 
 def parse(data: bytes) -> StunMessage:
     """The STUN message in `data`. Raises ProtocolError `bad-stun`."""
-    if not 20 <= len(data) <= MAX_BYTES:
-        raise _bad("the size is not that of a STUN message")
-    kind, length, cookie, transaction_id = _HEADER.unpack_from(data)
-    if kind & 0xC000 or cookie != MAGIC_COOKIE or length % 4 or length + 20 != len(data):
-        raise _bad("the header is not that of a STUN message")
+    kind, transaction_id = read_header(data)
     username, priority, use_candidate, controlled = "", 0, False, False
     integrity_at: int | None = None
-    for attribute, at, value in _attributes(data):
+    for attribute, at, value in read_attributes(data):
         if attribute == _FINGERPRINT:
             _check_fingerprint(data, at, value)
         elif integrity_at is not None:
@@ -114,44 +122,55 @@ def _check_fingerprint(data: bytes, at: int, value: bytes) -> None:
 
 def has_integrity(message: StunMessage, password: str) -> bool:
     """True where MESSAGE-INTEGRITY is there and was made with `password` (RFC 8489 14.5)."""
-    if message.integrity_at is None:
+    return is_signed(message.raw, message.integrity_at, password.encode())
+
+
+def is_signed(raw: bytes, at: int | None, key: bytes) -> bool:
+    """True where the MESSAGE-INTEGRITY at that offset was made with `key`; False without one."""
+    if at is None:
         return False
-    at = message.integrity_at
     # The length field counts up to and including MESSAGE-INTEGRITY, whatever follows it.
-    covered = message.raw[:2] + struct.pack("!H", at + 24 - 20) + message.raw[4:at]
-    digest = hmac.new(password.encode(), covered, hashlib.sha1).digest()
-    return hmac.compare_digest(digest, message.raw[at + 4 : at + 24])
+    covered = raw[:2] + struct.pack("!H", at + 24 - 20) + raw[4:at]
+    return hmac.compare_digest(hmac.digest(key, covered, hashlib.sha1), raw[at + 4 : at + 24])
 
 
-def _xor_address(host: str, port: int, transaction_id: bytes) -> bytes:
-    address = ip_address(host)
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    family = 1 if isinstance(address, IPv4Address) else 2
+def xor_address(address: IpAddress, port: int, transaction_id: bytes) -> bytes:
+    """The value of a XOR-...-ADDRESS attribute."""
     mask = struct.pack("!I", MAGIC_COOKIE) + transaction_id
     packed = bytes(a ^ b for a, b in zip(address.packed, mask, strict=False))
-    return struct.pack("!BBH", 0, family, port ^ (MAGIC_COOKIE >> 16)) + packed
+    return struct.pack("!BBH", 0, 1 if address.version == 4 else 2, port ^ (MAGIC_COOKIE >> 16)) + packed
 
 
-def _encode(kind: int, transaction_id: bytes, attributes: list[tuple[int, bytes]], password: str) -> bytes:
+def encode(kind: int, transaction_id: bytes, attributes: Iterable[tuple[int, bytes]], key: bytes | None) -> bytes:
+    """A message of that type; with a key it ends in MESSAGE-INTEGRITY."""
     body = b"".join(_ATTRIBUTE.pack(t, len(v)) + v + bytes(-len(v) % 4) for t, v in attributes)
-    head = _HEADER.pack(kind, len(body) + 24, MAGIC_COOKIE, transaction_id) + body
-    digest = hmac.new(password.encode(), head, hashlib.sha1).digest()
-    signed = head + _ATTRIBUTE.pack(_MESSAGE_INTEGRITY, 20) + digest
+    length = len(body) + (24 if key is not None else 0)
+    message = _HEADER.pack(kind, length, MAGIC_COOKIE, transaction_id) + body
+    if key is None:
+        return message
+    return message + _ATTRIBUTE.pack(_MESSAGE_INTEGRITY, 20) + hmac.digest(key, message, hashlib.sha1)
+
+
+def error_code(code: int, text: str) -> tuple[int, bytes]:
+    """The attribute ERROR-CODE."""
+    return _ERROR_CODE, struct.pack("!HBB", 0, code // 100, code % 100) + text.encode()
+
+
+def _fingerprinted(kind: int, transaction_id: bytes, attributes: list[tuple[int, bytes]], password: str) -> bytes:
+    signed = encode(kind, transaction_id, attributes, password.encode())
     final = signed[:2] + struct.pack("!H", len(signed) + 8 - 20) + signed[4:]
     return final + _ATTRIBUTE.pack(_FINGERPRINT, 4) + struct.pack("!I", zlib.crc32(final) ^ _FINGERPRINT_XOR)
 
 
 def binding_success(request: StunMessage, host: str, port: int, password: str) -> bytes:
     """The answer to a good check; `host` and `port` are where it came from."""
-    mapped = _xor_address(host, port, request.transaction_id)
-    return _encode(BINDING_SUCCESS, request.transaction_id, [(_XOR_MAPPED_ADDRESS, mapped)], password)
+    mapped = xor_address(unmapped(ip_address(host)), port, request.transaction_id)
+    return _fingerprinted(BINDING_SUCCESS, request.transaction_id, [(_XOR_MAPPED_ADDRESS, mapped)], password)
 
 
 def role_conflict(request: StunMessage, password: str) -> bytes:
     """487 for a peer that claims the controlled role, which is always ours (RFC 8445 7.3.1.1)."""
-    value = struct.pack("!HBB", 0, 4, 87) + b"Role Conflict"
-    return _encode(BINDING_ERROR, request.transaction_id, [(_ERROR_CODE, value)], password)
+    return _fingerprinted(BINDING_ERROR, request.transaction_id, [error_code(487, "Role Conflict")], password)
 
 
 def binding_request(
@@ -169,4 +188,4 @@ def binding_request(
         attributes.append((_USE_CANDIDATE, b""))
     if tie_breaker is not None:
         attributes.append((_ICE_CONTROLLING, struct.pack("!Q", tie_breaker)))
-    return _encode(BINDING_REQUEST, transaction_id, attributes, password)
+    return _fingerprinted(BINDING_REQUEST, transaction_id, attributes, password)

@@ -126,10 +126,6 @@ class TopologyMachine:
         """The newest that was observed; 0 before the first."""
         return self._seen.epoch if self._seen is not None else 0
 
-    @property
-    def is_complete(self) -> bool:
-        return self._completed is not None
-
     # --- inputs ---
     def observe(self, seen: Seen, now: float) -> None:
         """What the directory says. A reading that is older than the newest epoch is ignored."""

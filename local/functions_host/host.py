@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from conference import tasks
 from conference.ports.clock import Clock
 from conference.ports.records import EventQueue
 from local.functions_host.http import HttpSide
@@ -55,9 +56,7 @@ class FunctionsHost:
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await asyncio.gather(*(timer.finish() for timer in self._timers), *pumps, return_exceptions=True)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         await self._end_lifespan()
 
     async def _end_lifespan(self) -> None:

@@ -13,6 +13,7 @@ from typing import Final, Literal, Protocol
 from conference.domain.addresses import IpAddress, unmapped
 from conference.domain.errors import ProtocolError
 from conference.domain.ids import Secret
+from conference.protocol.rate import TokenBucket
 from local.turn import messages as t
 from local.turn.nonces import Nonces
 from local.turn.peers import PeerRules
@@ -121,7 +122,7 @@ class TurnCore:
         self._nonces = nonces
         self._limits = limits or Limits()
         self._allocations: dict[Link, Allocation] = {}
-        self._strangers = (0.0, 0)
+        self._strangers = TokenBucket(self._limits.strangers_per_s, self._limits.strangers_per_s, 0.0)
         self.counts = Counts()
 
     @property
@@ -179,11 +180,7 @@ class TurnCore:
 
     def _may_answer_stranger(self, now: float) -> bool:
         """An answer to a forged address is traffic for somebody else."""
-        second, count = self._strangers
-        if now - second >= 1.0:
-            second, count = now, 0
-        self._strangers = (second, count + 1)
-        return count < self._limits.strangers_per_s
+        return self._strangers.take(now)
 
     def _binding(self, link: Link, message: t.TurnMessage, now: float) -> None:
         if self._may_answer_stranger(now):

@@ -5,7 +5,6 @@ because the key depends on the user name that the message carries.
 """
 
 import hashlib
-import hmac
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +13,10 @@ from typing import Final
 
 from conference.domain.addresses import IpAddress
 from conference.domain.errors import ProtocolError
-from conference.protocol.stun import MAGIC_COOKIE, MAX_ATTRIBUTES
+from conference.protocol import stun
+from conference.protocol.stun import MAGIC_COOKIE
+from conference.protocol.stun import error_code as error_code  # part of what is told here
+from conference.protocol.stun import xor_address as xor_address
 
 # Methods
 BINDING: Final = 0x001
@@ -58,7 +60,6 @@ KNOWN: Final = frozenset(
 FIRST_CHANNEL: Final = 0x4000
 LAST_CHANNEL: Final = 0x4FFF
 MAX_BYTES: Final = 65_535
-_HEADER: Final = struct.Struct("!HHI12s")
 _PAIR: Final = struct.Struct("!HH")
 _CLASS: Final = 0x0110
 
@@ -100,43 +101,27 @@ def _bad(detail: str) -> ProtocolError:
 
 def parse(data: bytes) -> TurnMessage:
     """The message in `data`. Raises ProtocolError `bad-stun`."""
-    if not 20 <= len(data) <= MAX_BYTES:
-        raise _bad("the size is not that of a STUN message")
-    kind, length, cookie, transaction_id = _HEADER.unpack_from(data)
-    if kind & 0xC000 or cookie != MAGIC_COOKIE or length % 4 or length + 20 != len(data):
-        raise _bad("the header is not that of a STUN message")
+    kind, transaction_id = stun.read_header(data, MAX_BYTES)
     attributes: dict[int, bytes] = {}
     peers: list[bytes] = []
     integrity_at: int | None = None
-    at, count = 20, 0
-    while at < len(data):
-        if at + 4 > len(data):
-            raise _bad("an attribute is cut off")
-        attribute, size = _PAIR.unpack_from(data, at)
-        count += 1
-        if at + 4 + size > len(data) or count > MAX_ATTRIBUTES:
-            raise _bad("an attribute is longer than the message, or there are too many")
-        value = data[at + 4 : at + 4 + size]
-        if integrity_at is None:  # RFC 8489 14.5: what follows MESSAGE-INTEGRITY is ignored
-            if attribute == MESSAGE_INTEGRITY:
-                if size != 20:
-                    raise _bad("MESSAGE-INTEGRITY has 20 bytes")
-                integrity_at = at
-            elif attribute == XOR_PEER_ADDRESS:
-                peers.append(value)
-            attributes.setdefault(attribute, value)
-        at += 4 + size + (-size % 4)
+    for attribute, at, value in stun.read_attributes(data):
+        if integrity_at is not None:
+            break  # RFC 8489 14.5: what follows MESSAGE-INTEGRITY is ignored
+        if attribute == MESSAGE_INTEGRITY:
+            if len(value) != 20:
+                raise _bad("MESSAGE-INTEGRITY has 20 bytes")
+            integrity_at = at
+        elif attribute == XOR_PEER_ADDRESS:
+            peers.append(value)
+        attributes.setdefault(attribute, value)
     method = (kind & 0x000F) | (kind & 0x00E0) >> 1 | (kind & 0x3E00) >> 2
     return TurnMessage(method, kind & _CLASS, transaction_id, attributes, tuple(peers), integrity_at, data)
 
 
 def has_integrity(message: TurnMessage, key: bytes) -> bool:
     """True where MESSAGE-INTEGRITY is there and was made with `key` (RFC 8489 14.5)."""
-    if message.integrity_at is None:
-        return False
-    at = message.integrity_at
-    covered = message.raw[:2] + struct.pack("!H", at + 24 - 20) + message.raw[4:at]
-    return hmac.compare_digest(hmac.digest(key, covered, hashlib.sha1), message.raw[at + 4 : at + 24])
+    return stun.is_signed(message.raw, message.integrity_at, key)
 
 
 def long_term_key(username: str, realm: str, password: str) -> bytes:
@@ -148,25 +133,8 @@ def encode(
     method: int, kind: int, transaction_id: bytes, attributes: Iterable[tuple[int, bytes]], key: bytes | None = None
 ) -> bytes:
     """A message; with a key it ends in MESSAGE-INTEGRITY."""
-    body = b"".join(_PAIR.pack(t, len(v)) + v + bytes(-len(v) % 4) for t, v in attributes)
     wire = (method & 0x000F) | (method & 0x0070) << 1 | (method & 0x0F80) << 2 | kind
-    length = len(body) + (24 if key is not None else 0)
-    message = _HEADER.pack(wire, length, MAGIC_COOKIE, transaction_id) + body
-    if key is None:
-        return message
-    return message + _PAIR.pack(MESSAGE_INTEGRITY, 20) + hmac.digest(key, message, hashlib.sha1)
-
-
-def error_code(code: int, text: str) -> tuple[int, bytes]:
-    """The attribute ERROR-CODE."""
-    return ERROR_CODE, struct.pack("!HBB", 0, code // 100, code % 100) + text.encode()
-
-
-def xor_address(address: IpAddress, port: int, transaction_id: bytes) -> bytes:
-    """The value of a XOR-...-ADDRESS attribute."""
-    mask = struct.pack("!I", MAGIC_COOKIE) + transaction_id
-    packed = bytes(a ^ b for a, b in zip(address.packed, mask, strict=False))
-    return struct.pack("!BBH", 0, 1 if address.version == 4 else 2, port ^ (MAGIC_COOKIE >> 16)) + packed
+    return stun.encode(wire, transaction_id, attributes, key)
 
 
 def read_address(value: bytes, transaction_id: bytes) -> tuple[IpAddress, int]:

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, cast
 
+from conference import tasks
 from conference.domain.addresses import IpAddress, parse_address, unmapped
 from conference.domain.errors import ProtocolError
 from local.turn import messages as t
@@ -189,9 +190,7 @@ class TurnServer:
             server.close()
         for writer in tuple(self._streams):
             writer.transport.abort()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         self.core.end_all()
         for endpoint in self._sockets:
             endpoint.close()

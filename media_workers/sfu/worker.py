@@ -13,6 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
+from conference import tasks
 from conference.domain.errors import Unavailable
 from conference.domain.ids import NodeId
 from conference.ports.clock import Clock
@@ -182,9 +183,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Ends every session, tells its owner, withdraws the node and closes the ports."""
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await tasks.end(self._loops)
         with contextlib.suppress(Unavailable):
             await self._ports.nodes.withdraw(NodeId(self._config.node_id))
         if self._node is not None and self._core is not None and self._control is not None:

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlsplit
+
+from conference.protocol.http_origin import origin_allowed
 
 SUBPROTOCOL: Final = "parley.v1"
 _TOKEN_PREFIX: Final = "token."  # noqa: S105 - a name, no secret
@@ -52,23 +53,6 @@ def check(
     if len(tokens) > 1:
         return Rejected(400, "Offer one token.")
     return Accepted(selected=True, token=tokens[0] if tokens else None)
-
-
-def origin_allowed(origin: str | None, allowed: frozenset[str]) -> bool:
-    """Browsers always send Origin; other clients have none and are judged by their token alone."""
-    return origin is None or "*" in allowed or origin.lower() in allowed
-
-
-def origin_of(url: str) -> str:
-    """The origin of an address, as browsers write it."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}".lower()
-
-
-def address_of(headers: Mapping[str, str], peer: str | None) -> str:
-    """Whom a connection is counted for: what the nearest proxy wrote last, else the peer. A client without a proxy in
-    front can write it itself; the limit of the whole process holds all the same."""
-    return headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()[:64] or peer or ""
 
 
 class Strangers:

@@ -18,6 +18,7 @@ from conference.ports.presence import Entered, Present, RoomEvent, Told
 from conference.protocol import messages as m
 from conference.protocol.envelope import encode_payload
 from conference.protocol.session import Enter
+from conference.tasks import Tasks
 from media_workers.signaling.connection import Connection
 from media_workers.signaling.leaving import Leaving
 from media_workers.signaling.media import Media
@@ -28,7 +29,6 @@ from media_workers.signaling.rooms import Member
 from media_workers.signaling.seating import Seating, catch_up, hashed, identity
 from media_workers.signaling.services import Services
 from media_workers.signaling.store_writes import StoreWrites
-from media_workers.signaling.tasks import Tasks
 from media_workers.signaling.topologies import Topologies
 from media_workers.signaling.views import entering, snapshot
 

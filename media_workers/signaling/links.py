@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import aiohttp
 
+from conference import tasks
 from conference.domain.errors import Unavailable
 from conference.domain.ids import NodeId
 from conference.ports.presence import MediaNode
@@ -76,8 +77,7 @@ class ControlLink:
         self._outgoing.put_nowait(text)
 
     async def stop(self) -> None:
-        self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
+        await tasks.end([self._running])
 
     async def _run(self) -> None:
         backoff = _FIRST_BACKOFF_S

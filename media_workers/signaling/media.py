@@ -20,12 +20,12 @@ from conference.protocol import control as c
 from conference.protocol import messages as m
 from conference.protocol.envelope import Message
 from conference.protocol.session import error_message
+from conference.tasks import Tasks
 from media_workers.signaling.links import ControlLink
 from media_workers.signaling.nodes import NodeDirectory
 from media_workers.signaling.publishing import Publisher
 from media_workers.signaling.rooms import MediaSeat, Member, Room, Rooms
 from media_workers.signaling.services import Services
-from media_workers.signaling.tasks import Tasks
 from media_workers.signaling.views import track_unpublished
 
 _REOPEN_S = 0.5

@@ -10,11 +10,11 @@ from conference.ports.presence import Present
 from conference.protocol import control as c
 from conference.protocol import messages as m
 from conference.protocol.envelope import Message
+from conference.tasks import Tasks
 from media_workers.signaling.media import Media, first_packet_span
 from media_workers.signaling.publishing import Publisher
 from media_workers.signaling.rooms import Member, Rooms
 from media_workers.signaling.services import Services
-from media_workers.signaling.tasks import Tasks
 from media_workers.signaling.views import stored_track, track_unpublished
 
 _log = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ import msgspec
 from conference.domain.ids import UserId
 from conference.ports.presence import Present, RoomEvent
 from conference.protocol import messages as m
+from conference.tasks import Tasks
 from media_workers.signaling.leaving import Leaving
 from media_workers.signaling.media import Media
 from media_workers.signaling.publishing import Publisher
 from media_workers.signaling.recovery import Recovery
 from media_workers.signaling.requests import change_state
 from media_workers.signaling.rooms import Announcement, Member, Room
-from media_workers.signaling.tasks import Tasks
 
 _log = logging.getLogger(__name__)
 

@@ -32,11 +32,11 @@ from conference.protocol.topology import (
     first_topology,
     reason_for_sfu,
 )
+from conference.tasks import Tasks
 from media_workers.signaling.media import Media
 from media_workers.signaling.publishing import Publisher
 from media_workers.signaling.rooms import Member, Room, Rooms
 from media_workers.signaling.services import Services
-from media_workers.signaling.tasks import Tasks
 
 _SOON_S: Final = 0.05  # events of one moment are looked at together
 _RETRY_S: Final = 1.0
@@ -219,11 +219,14 @@ class Topologies:
 
     def _remind(self, room: Room, reminder: Remind) -> None:
         """Those here that have not come to the SFU are told again, and given a session where they have none."""
+        news = room.last_switch
+        if news is None:
+            return  # nobody is late for a switch that was not heard of
         for user_id in reminder.people:
             member = room.members.get(user_id)
             if member is None or member.connection is None:
                 continue
-            member.connection.tell(self._news("sfu", room.epoch, "size"))
+            member.connection.tell(news)
             if not member.media.endpoints:
                 self._media.open(member)
 

@@ -15,6 +15,7 @@ from msgspec import UNSET
 from conference.domain.errors import Unavailable
 from conference.ports.presence import Present, RoomView
 from conference.protocol import messages as m
+from conference.tasks import Tasks
 from media_workers.signaling.connection import Connection
 from media_workers.signaling.leaving import Leaving
 from media_workers.signaling.media import Media
@@ -23,7 +24,6 @@ from media_workers.signaling.recovery import Recovery
 from media_workers.signaling.rooms import Room, Rooms
 from media_workers.signaling.services import Services
 from media_workers.signaling.store_writes import StoreWrites
-from media_workers.signaling.tasks import Tasks
 
 _BEAT_S: Final = 5.0
 _BEAT_TTL_S: Final = 15

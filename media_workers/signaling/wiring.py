@@ -18,10 +18,10 @@ from conference.adapters.sql import open_database, sql_stores
 from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
 from conference.domain.ids import Secret
+from conference.protocol.http_origin import page_origins
 from conference.protocol.session import Limits
 from conference.protocol.topology import Rules
 from conference.settings import Settings, settings
-from media_workers.signaling.handshake import origin_of
 from media_workers.signaling.metrics import Metrics
 from media_workers.signaling.services import Options, Services
 from media_workers.signaling.worker import SignalingWorker
@@ -76,9 +76,7 @@ def options_of(chosen: Settings) -> Options:
         region=chosen.region,
         lease_s=chosen.lease_seconds,
         resume_s=float(chosen.resume_seconds),
-        origins=frozenset(
-            (origin_of(chosen.public_url), *(item.lower().rstrip("/") for item in _listed(chosen.allowed_origins)))
-        ),
+        origins=page_origins(chosen.public_url, chosen.allowed_origins),
         debug_hooks=chosen.debug_hooks and chosen.environment != "production",
         touch_s=min(10.0, chosen.room_ttl_seconds / 3),
         topology=Rules(

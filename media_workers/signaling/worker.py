@@ -19,9 +19,11 @@ from conference import telemetry
 from conference.protocol import messages as m
 from conference.protocol.dialect import ClientCodec
 from conference.protocol.envelope import MAX_MESSAGE_BYTES, Message
+from conference.protocol.http_origin import address_of
 from conference.protocol.session import CloseCode, Depart, Effect, Enter, Reattach, Serve, Session
+from conference.tasks import Tasks
 from media_workers.signaling.connection import Connection
-from media_workers.signaling.handshake import SUBPROTOCOL, Accepted, Rejected, Strangers, address_of, check
+from media_workers.signaling.handshake import SUBPROTOCOL, Accepted, Rejected, Strangers, check
 from media_workers.signaling.joining import Joining
 from media_workers.signaling.leaving import Leaving
 from media_workers.signaling.media import Media
@@ -36,7 +38,6 @@ from media_workers.signaling.seating import Seating
 from media_workers.signaling.services import Services
 from media_workers.signaling.simulate import Simulation
 from media_workers.signaling.store_writes import StoreWrites
-from media_workers.signaling.tasks import Tasks
 from media_workers.signaling.topologies import Topologies
 from media_workers.signaling.upkeep import Upkeep
 

@@ -16,6 +16,7 @@ BAD_FRAME: Final = End("bad-frame", 1007, 400, "What was sent is no frame of thi
 BAD_CONTROL: Final = End("bad-control", 1007, 400, "What was sent is no control message.")
 INVALID: Final = End("invalid-body", 1007, 400, "The request cannot be read.")
 WRONG_SECRET: Final = End("wrong-secret", 4401, 401, "The resume secret is another one.")
+FORBIDDEN: Final = End("forbidden", 4403, 403, "This origin is not allowed.")
 NO_SESSION: Final = End("no-such-session", 4404, 404, "There is no such session, or not any more.")
 NOT_JOINED: Final = End("not-joined", 4408, 408, "Nobody has joined on this session in time.")
 IDLE: Final = End("idle", 4408, 408, "Nothing was heard of the client for too long.")

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 from conference.domain.addresses import IpAddress, parse_address, unmapped
 from conference.domain.errors import ProtocolError
+from conference.protocol.rate import TokenBucket
 
 MAX_PATHS: Final = 4
 MAX_DATAGRAM: Final = 1_500
@@ -18,22 +19,16 @@ BURST_S: Final = 1.0
 
 
 class Budget:
-    """A token bucket of bytes; `refused` counts what it had none for."""
+    """Bytes that may pass; `refused` counts the datagrams that might not."""
 
     def __init__(self, rate: int, now: float) -> None:
-        self._rate = rate
-        self._level = rate * BURST_S
-        self._at = now
+        self._bucket = TokenBucket(rate, rate * BURST_S, now)
         self.refused = 0
 
     def take(self, count: int, now: float) -> bool:
-        self._level = min(self._rate * BURST_S, self._level + (now - self._at) * self._rate)
-        self._at = now
-        if self._level < count:
-            self.refused += 1
-            return False
-        self._level -= count
-        return True
+        allowed = self._bucket.take(now, count)
+        self.refused += not allowed
+        return allowed
 
 
 class _Socket(asyncio.DatagramProtocol):

@@ -1,6 +1,7 @@
 """A session on the gateway: its stream 0, its upstream, its paths, and the one wire that carries what goes down."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from conference import tasks
 from conference.domain.errors import ProtocolError
 from conference.protocol.tunnel import control as c
 from conference.protocol.tunnel.frame import Frame, FrameType
@@ -141,7 +143,7 @@ class GatewaySession:
             due = min(until, ack_at) if ack_at is not None else until
             if loop.time() >= until:
                 return []
-            await self._sleep(wire, max(0.001, due - loop.time()))
+            await self._sleep(max(0.001, due - loop.time()))
         return []
 
     def rest(self, wire: Wire) -> list[Frame]:
@@ -151,13 +153,11 @@ class GatewaySession:
         self._wire = None
         return self.tunnel.outgoing(asyncio.get_running_loop().time(), LAST_ROOM, media=False)
 
-    async def _sleep(self, wire: Wire, seconds: float) -> None:
-        waits = [asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(wire.replaced.wait())]
-        try:
-            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
+    async def _sleep(self, seconds: float) -> None:
+        """Until there may be something; a wire that is replaced or ended is woken too."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     def _count(self) -> None:
         for kind, count in self.tunnel.queue.dropped.items():
@@ -292,11 +292,11 @@ class GatewaySession:
         if self._wire is not None:
             self._wire.end = end
             self._wire.replaced.set()
+            self._wake.set()
         self._over(self)
 
     async def close(self) -> None:
-        for task in tuple(self._opening):
-            task.cancel()
+        await tasks.end(self._opening)
         if self._peer is not None:
             await self._peer.close()
         if self.upstream is not None:

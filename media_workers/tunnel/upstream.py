@@ -12,6 +12,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
+from conference import tasks
 from conference.domain.errors import Unavailable
 
 SUBPROTOCOL: Final = "parley.v1"
@@ -104,8 +105,6 @@ class Upstream:
         self._heard(text)
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         if self._socket is not None:
             await self._socket.close()

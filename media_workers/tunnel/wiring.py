@@ -9,6 +9,7 @@ from conference import telemetry
 from conference.adapters.media.dtls import AiortcEndpoints
 from conference.adapters.media.srtp import SrtpContext
 from conference.adapters.system import SystemIds
+from conference.protocol.http_origin import page_origins
 from conference.settings import Settings, settings
 from media_workers.tunnel.frames.path import Services
 from media_workers.tunnel.metrics import Metrics
@@ -33,10 +34,9 @@ def build(chosen: Settings | None = None) -> tuple[TunnelWorker, tuple[str, int]
     """The worker, and the host and port it is to bind. Raises pydantic.ValidationError. Call it in the event loop."""
     chosen = chosen or settings()
     telemetry.configure("parley-tunnel", chosen)
-    listed = [chosen.public_url, *chosen.allowed_origins.split(",")]
     options = Options(
         signaling_url=f"ws://{chosen.signaling_host}:{chosen.signaling_port}/v1/signal",
-        origins=frozenset(origin.strip().lower().rstrip("/") for origin in listed if origin.strip()),
+        origins=page_origins(chosen.public_url, chosen.allowed_origins),
         sessions=chosen.tunnel_sessions,
     )
     return TunnelWorker(options, SystemIds(), Metrics(), frame_services()), (chosen.tunnel_host, chosen.tunnel_port)

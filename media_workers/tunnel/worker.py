@@ -19,15 +19,17 @@ import aiohttp
 import msgspec
 from aiohttp import WSMsgType, web
 
+from conference import tasks
 from conference.domain.errors import ProtocolError, Unavailable
 from conference.ports.clock import Ids
+from conference.protocol.http_origin import address_of, origin_allowed
 from conference.protocol.tunnel.frame import MAX_PAYLOAD, decode_all, encode_all
 from media_workers.tunnel import ends
 from media_workers.tunnel.batches import Wires
 from media_workers.tunnel.ends import End
 from media_workers.tunnel.frames.path import Services
 from media_workers.tunnel.metrics import Metrics
-from media_workers.tunnel.session import WIRE_ROOM, GatewaySession, Wire
+from media_workers.tunnel.session import IDLE_S, WIRE_ROOM, GatewaySession, Wire
 from media_workers.tunnel.upstream import Upstream
 
 PREFIX: Final = "/v1/tunnel/sessions"
@@ -37,6 +39,7 @@ POLL_S: Final = 20.0
 STREAM_S: Final = 20.0
 TICK_S: Final = 1.0
 FULL_S: Final = 0.005
+POLL_WIRES: Final = 64  # names of a session that are remembered
 TCP_NOTSENT_LOWAT: Final = 25
 NAME: Final = 64
 HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
@@ -58,7 +61,6 @@ class Options:
     sessions: int = 500
     sessions_of_one: int = 50
     poll_s: float = POLL_S
-    idle_s: float = 30.0
 
 
 class _Ended(Exception):
@@ -79,7 +81,7 @@ class TunnelWorker:
         self._metrics = metrics
         self._sessions: dict[str, GatewaySession] = {}
         self._batches: dict[str, Wires] = {}
-        self._polls: dict[tuple[str, str], tuple[Wire, asyncio.Lock]] = {}
+        self._polls: dict[str, dict[str, tuple[Wire, asyncio.Lock]]] = {}
         self._of_address: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner: web.AppRunner | None = None
@@ -114,9 +116,7 @@ class TunnelWorker:
             session.finish(ends.DRAINING)
         if self._runner is not None:
             await self._runner.cleanup()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         if self._http is not None:
             await self._http.close()
 
@@ -170,9 +170,8 @@ class TunnelWorker:
     async def _create(self, request: web.Request) -> web.Response:
         if self._is_draining:
             raise _Ended(ends.DRAINING)
-        origin = request.headers.get("Origin")
-        if origin is not None and "*" not in self._options.origins and origin.lower() not in self._options.origins:
-            raise _Ended(ends.WRONG_SECRET)
+        if not origin_allowed(request.headers.get("Origin"), self._options.origins):
+            raise _Ended(ends.FORBIDDEN)
         try:
             wanted = _wanted.decode(await request.read() or b"{}")
         except msgspec.MsgspecError:
@@ -180,7 +179,7 @@ class TunnelWorker:
         if wanted.mode != "datagrams" and (wanted.mode != "frames" or self._frame_services is None):
             raise _Ended(ends.INVALID)
         frames = self._frame_services if wanted.mode == "frames" else None
-        address = _address(request)
+        address = address_of(request.headers, request.remote)
         full = len(self._sessions) >= self._options.sessions
         if full or self._of_address[address] >= self._options.sessions_of_one:
             raise _Ended(ends.TOO_MANY)
@@ -195,7 +194,7 @@ class TunnelWorker:
             "frameBytes": MAX_PAYLOAD,
             "batchBytes": MAX_BATCH,
             "pollSeconds": self._options.poll_s,
-            "idleSeconds": self._options.idle_s,
+            "idleSeconds": IDLE_S,
         }
         body = {
             "sessionId": session.id,
@@ -224,8 +223,7 @@ class TunnelWorker:
     def _over(self, session: GatewaySession) -> None:
         self._sessions.pop(session.id, None)
         self._batches.pop(session.id, None)
-        for key in [key for key in self._polls if key[0] == session.id]:
-            del self._polls[key]
+        self._polls.pop(session.id, None)
         self._of_address[session.address] -= 1
         if self._of_address[session.address] <= 0:
             del self._of_address[session.address]
@@ -365,13 +363,15 @@ class TunnelWorker:
         return web.Response(body=body, headers=headers)
 
     def _poll_wire(self, session: GatewaySession, name: str, *, again: bool) -> tuple[Wire, asyncio.Lock]:
-        """The wire of that name. It is attached when it is new, or where the client lost an answer."""
-        key = (session.id, name)
-        known = self._polls.get(key)
+        """The wire of that name. It is attached when it is new, or where the client lost an answer. Names of former
+        wires are kept: a poll of theirs that comes late must not take the session back."""
+        wires = self._polls.setdefault(session.id, {})
+        known = wires.get(name)
         if known is None or again:
-            for former in [former for former in self._polls if former[0] == session.id]:
-                del self._polls[former]
-            known = self._polls[key] = (Wire("poll"), asyncio.Lock())
+            wires.pop(name, None)
+            while len(wires) >= POLL_WIRES:
+                del wires[next(iter(wires))]
+            known = wires[name] = (Wire("poll"), asyncio.Lock())
             session.attach(known[0])
         return known
 
@@ -396,12 +396,6 @@ def _unbase64(body: bytes) -> bytes:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
         raise _Ended(ends.BAD_FRAME) from None
-
-
-def _address(request: web.Request) -> str:
-    """The client's, as the edge before us tells it."""
-    forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    return forwarded[:NAME] or request.remote or ""
 
 
 def _keep_short(transport: asyncio.Transport) -> None:

@@ -12,11 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from playwright.async_api import async_playwright
-
 from tests.bench.results import Result, percentile
+from tests.bench.visiting import sit_down
 from tests.support import browser, media
-from tests.support.media import GREEN, RED, Person
+from tests.support.media import GREEN, RED
 from tests.support.system import System, running
 from tests.support.visitor import Visitor
 
@@ -42,16 +41,6 @@ _PREVIEW_RUNS: Final = "() => document.querySelector('[data-testid=preview]')?.v
 Steps = dict[str, float]  # epoch milliseconds
 
 
-async def _sit_down(stack: AsyncExitStack, system: System, person: Person, folder: Path) -> Visitor:
-    playwright = await stack.enter_async_context(async_playwright())
-    chromium = await stack.enter_async_context(browser.launched(playwright, media.make_devices(person, folder)))
-    context = await browser.context_of(chromium, base_url=system.url)
-    visitor = Visitor(person, await context.new_page())
-    await visitor.page.add_init_script(path=PROBE)
-    await visitor.sign_in()
-    return visitor
-
-
 async def _devices_open(visitor: Visitor) -> None:
     await visitor.page.wait_for_function(_PREVIEW_RUNS, timeout=DEADLINE_MS)
 
@@ -71,7 +60,9 @@ async def _join(visitor: Visitor, meeting_id: str) -> Steps:
 
 async def _joins(system: System, folder: Path) -> list[Steps]:
     async with AsyncExitStack() as stack:
-        host, guest = [await _sit_down(stack, system, person, folder) for person in (RED, GREEN)]
+        host, guest = [
+            await sit_down(stack, system, person, media.make_devices(person, folder), PROBE) for person in (RED, GREEN)
+        ]
         meeting_id = await host.create_meeting(recording=False)
         await _devices_open(host)
         await host.join(consent=None)

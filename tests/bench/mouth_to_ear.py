@@ -16,33 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from playwright.async_api import async_playwright
-
 from tests.bench.results import Result, percentile
+from tests.bench.visiting import sit_down
 from tests.support import browser, media
 from tests.support.media import GREEN, RED, Devices, Person
+from tests.support.relay_only import relay_only
 from tests.support.system import System, running
-from tests.support.visitor import Visitor, wait_for
+from tests.support.visitor import wait_for
 
 NAMES: Final = ("media.mouth_to_ear_p95_ms", "media.mouth_to_ear_mesh_p95_ms", "media.mouth_to_ear_turn_tcp_p95_ms")
 PROBE: Final = Path(__file__).with_name("mouth_to_ear_probe.js")
 SETTLE_S: Final = 5.0
 LISTEN_S: Final = 30.0
 LATEST_MS: Final = 900.0
-_RELAY_ONLY: Final = """(() => {
-  const Plain = globalThis.RTCPeerConnection;
-  const only = ({iceServers = [], ...rest} = {}) => ({
-    ...rest,
-    iceTransportPolicy: 'relay',
-    iceServers: iceServers.map((server) => ({
-      ...server, urls: [server.urls].flat().filter((url) => url.includes('transport=tcp')),
-    })),
-  });
-  globalThis.RTCPeerConnection = class extends Plain {
-    constructor(configuration) { super(only(configuration)); }
-    setConfiguration(configuration) { super.setConfiguration(only(configuration)); }
-  };
-})()"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +43,7 @@ class Way:
 WAYS: Final = (
     Way(NAMES[0], {}),
     Way(NAMES[1], {"PARLEY_MESH_LIMIT": "2"}),
-    Way(NAMES[2], {"PARLEY_TURN_SERVER": "embedded"}, _RELAY_ONLY),
+    Way(NAMES[2], {"PARLEY_TURN_SERVER": "embedded"}, relay_only("transport=tcp")),
 )
 
 
@@ -72,21 +58,12 @@ def _beeping(person: Person, folder: Path) -> Devices:
     return Devices(plain.video, beeps)
 
 
-async def _sit_down(stack: AsyncExitStack, system: System, person: Person, folder: Path, way: Way) -> Visitor:
-    playwright = await stack.enter_async_context(async_playwright())
-    chromium = await stack.enter_async_context(browser.launched(playwright, _beeping(person, folder)))
-    context = await browser.context_of(chromium, base_url=system.url)
-    visitor = Visitor(person, await context.new_page())
-    await visitor.page.add_init_script(path=PROBE)
-    if way.script:
-        await visitor.page.add_init_script(way.script)
-    await visitor.sign_in()
-    return visitor
-
-
 async def _delays(system: System, folder: Path, way: Way) -> list[float]:
     async with AsyncExitStack() as stack:
-        host, guest = [await _sit_down(stack, system, person, folder, way) for person in (RED, GREEN)]
+        host, guest = [
+            await sit_down(stack, system, person, _beeping(person, folder), PROBE, way.script)
+            for person in (RED, GREEN)
+        ]
         meeting_id = await host.create_meeting(recording=False)
         await host.join(consent=None)
         await guest.open_meeting(meeting_id)

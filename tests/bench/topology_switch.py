@@ -11,11 +11,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from playwright.async_api import async_playwright
-
 from tests.bench.results import Result
+from tests.bench.visiting import sit_down
 from tests.support import browser, media
-from tests.support.media import BLUE, GREEN, RED, Person
+from tests.support.media import BLUE, GREEN, RED
 from tests.support.system import System, running
 from tests.support.visitor import Visitor, wait_for
 
@@ -30,16 +29,6 @@ _IS: Final = """(side) => {
   const isOver = side === 'sfu' ? mesh.links.size === 0 : transports.publisher === null;
   return topology.side === side && isOver;
 }"""
-
-
-async def _sit_down(stack: AsyncExitStack, system: System, person: Person, folder: Path) -> Visitor:
-    playwright = await stack.enter_async_context(async_playwright())
-    chromium = await stack.enter_async_context(browser.launched(playwright, media.make_devices(person, folder)))
-    context = await browser.context_of(chromium, base_url=system.url)
-    visitor = Visitor(person, await context.new_page())
-    await visitor.page.add_init_script(path=PROBE)
-    await visitor.sign_in()
-    return visitor
 
 
 async def _now(visitor: Visitor) -> float:
@@ -58,7 +47,10 @@ async def _gaps(visitor: Visitor, side: str, since: float) -> dict[str, Any]:
 
 async def _switches(system: System, folder: Path) -> list[dict[str, Any]]:
     async with AsyncExitStack() as stack:
-        host, guest, third = [await _sit_down(stack, system, person, folder) for person in (RED, GREEN, BLUE)]
+        host, guest, third = [
+            await sit_down(stack, system, person, media.make_devices(person, folder), PROBE)
+            for person in (RED, GREEN, BLUE)
+        ]
         meeting_id = await host.create_meeting(recording=False)
         await host.join(consent=None)
         await guest.open_meeting(meeting_id)

@@ -143,7 +143,6 @@ async def test_moderation_and_removal_hold_against_a_client_that_does_not_obey(a
         }"""
     )
     await alex.evaluate("userId => parley.call.moderate('mute', userId)", blair.user_id)
-    started = time.monotonic()
     silenced = """userId => [...parley.call.topology.received.values()]
       .some(({info, media}) => info.userId === userId && info.source === 'microphone' && !media.enabled)"""
     await wait_for(lambda: alex.evaluate(silenced, blair.user_id), "alex has silenced blair", WITHIN_S)

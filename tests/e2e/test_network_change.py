@@ -1,6 +1,5 @@
 """Another network in mid-call: every connection looks for its way again, and the call goes on."""
 
-import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,10 +9,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Playwright
 
-from tests.e2e.test_turn import PATTERNS, RELAYED
+from tests.e2e.test_turn import PATTERNS
 from tests.support import browser as chromium
 from tests.support import media
 from tests.support.media import GREEN, RED, Person
+from tests.support.relay_only import relay_only
 from tests.support.system import System, running
 from tests.support.visitor import Visitor, wait_for
 
@@ -48,7 +48,7 @@ async def pair(
             context = await chromium.context_of(browser, base_url=system.url)
             visitor = Visitor(person, await context.new_page())
             if request.param == "tcp":
-                await visitor.page.add_init_script(RELAYED % json.dumps(PATTERNS["tcp"]))
+                await visitor.page.add_init_script(relay_only(PATTERNS["tcp"]))
             await visitor.sign_in()
             return visitor
 

@@ -1,7 +1,6 @@
 """Calls that may go over TURN only, in real browsers: by UDP, TCP and TLS, through the server of `make run`."""
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -16,32 +15,13 @@ from local.turn import coturn
 from tests.support import browser as chromium
 from tests.support import media
 from tests.support.media import GREEN, RED, Person
+from tests.support.relay_only import relay_only
 from tests.support.system import System, running
 from tests.support.visitor import Visitor
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 # Every connection of the page is relayed, over the transport under test.
-RELAYED: Final = """(() => {
-  const pattern = new RegExp(%s);
-  const Plain = globalThis.RTCPeerConnection;
-  const only = (configuration = {}) => ({
-    ...configuration,
-    iceTransportPolicy: 'relay',
-    iceServers: (configuration.iceServers ?? []).map((server) => ({
-      ...server,
-      urls: [server.urls].flat().filter((url) => pattern.test(url)),
-    })),
-  });
-  globalThis.RTCPeerConnection = class extends Plain {
-    constructor(configuration) {
-      super(only(configuration));
-    }
-    setConfiguration(configuration) {
-      super.setConfiguration(only(configuration));
-    }
-  };
-})()"""
 _PAIRS: Final = """async () => {
   const {transports, mesh} = globalThis.parley.call;
   const found = [];
@@ -81,7 +61,7 @@ async def relayed(system: System, playwright: Playwright, tmp_path: Path) -> Asy
             browser = await stack.enter_async_context(chromium.launched(playwright, devices, trusting))
             context = await chromium.context_of(browser, base_url=system.url)
             visitor = Visitor(person, await context.new_page())
-            await visitor.page.add_init_script(RELAYED % json.dumps(PATTERNS[transport]))
+            await visitor.page.add_init_script(relay_only(PATTERNS[transport]))
             await visitor.sign_in()
             return visitor
 

@@ -165,6 +165,16 @@ async def test_who_does_not_come_to_the_sfu_is_told_again(world: World) -> None:
     assert [message["type"] for message in ann.client.messages].count("SwitchTopology") == 1
 
 
+async def test_who_is_told_again_hears_the_same_reason(world: World) -> None:
+    await world.sfu()
+    process = await world.process(OPTIONS)
+    ann, bob = await enter(world, process), await enter(world, process)
+    await all_ready(ann, bob)
+    await world.presence.set_trigger(world.room, "captions", True)
+    first = await bob.switched("sfu")
+    assert (await bob.switched("sfu"), first["reason"]) == (first, "captions")
+
+
 @pytest.mark.parametrize("mode", [TopologyMode.SFU, TopologyMode.AUTO])
 async def test_a_client_that_cannot_and_a_setting_that_does_not_want_keep_the_sfu(
     world: World, mode: TopologyMode

@@ -134,6 +134,25 @@ async def test_signaling_goes_on_in_order_over_changing_wires(site: Site) -> Non
     await signaling.close()
 
 
+async def test_a_late_poll_of_a_former_wire_takes_nothing_back(site: Site) -> None:
+    await site.stop()
+    await site.start(poll_s=0.2)
+    made = await site.made()
+    poll = f"{site.sessions}/{made['sessionId']}/poll"
+    proof = {"Authorization": f"Bearer {made['resumeSecret']}"}
+
+    async def answered(wire: str, **headers: str) -> tuple[int, str | None]:
+        async with site.world.http.get(poll, headers={**proof, "Parley-Wire": wire, **headers}) as answer:
+            return answer.status, answer.headers.get("Parley-Batch")
+
+    assert await answered("first") == (200, "0")
+    assert await answered("second") == (200, "0")
+    async with site.world.http.get(poll, headers={**proof, "Parley-Wire": "first"}) as late:
+        assert (late.status, (await late.json())["code"]) == (409, "replaced")
+    assert await answered("second") == (200, "1")
+    assert await answered("first", **{"Parley-Attach": "1"}) == (200, "0")  # whoever asks for it plainly
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 async def test_no_target_but_a_media_node_of_the_session_is_reached(site: Site) -> None:
     tunnel, signaling = await site.joined()
@@ -276,7 +295,8 @@ async def test_too_many_sessions_of_one_address_and_in_all(site: Site) -> None:
 async def test_an_origin_that_is_not_ours_and_a_mode_that_is_not_known(site: Site) -> None:
     http = site.world.http
     async with http.post(site.sessions, headers={"Origin": "https://evil.example"}) as answer:
-        assert answer.status == 401
+        assert answer.status == 403
+        assert (await answer.json())["code"] == "forbidden"
     for body in (b"[]", b"{", b'{"mode": "everything"}', b'{"more": 1}'):
         async with http.post(site.sessions, data=body) as answer:
             assert answer.status == 400

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from conference.domain.errors import ProtocolError
-from conference.protocol.messages import MAX_TRACKS, Id, Kind, Source
+from conference.protocol.messages import Id, Kind, Source
 
 MAX_CONTROL: Final = 16_384
 StreamId = Annotated[int, Meta(ge=1, le=65_535)]
@@ -111,7 +111,6 @@ ControlMessage: TypeAlias = (
     | Queue
     | MediaState
 )
-MAX_STREAMS: Final = MAX_TRACKS * 3
 _decoder: Final = msgspec.json.Decoder(ControlMessage)
 _encode: Final = msgspec.json.Encoder().encode
 

@@ -5,7 +5,6 @@ now by `outgoing`, which a wire calls as long as it has room, so that frames wai
 """
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -164,8 +163,3 @@ def _delivered(frame: Frame) -> Event:
     if frame.type is FrameType.SIGNAL:
         return Signal(frame.payload)
     return ControlCame(c.decode(frame.payload))
-
-
-def receive_all(session: TunnelSession, frames: Iterable[Frame], now: float) -> list[Event]:
-    """Raises ProtocolError at the first frame that is none; the events before it are lost with the wire's end."""
-    return [event for frame in frames for event in session.receive(frame, now)]

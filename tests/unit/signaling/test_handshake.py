@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media_workers.signaling.handshake import Accepted, Rejected, Strangers, address_of, check, origin_of
+from conference.protocol.http_origin import address_of, origin_of
+from media_workers.signaling.handshake import Accepted, Rejected, Strangers, check
 
 pytestmark = pytest.mark.unit
 

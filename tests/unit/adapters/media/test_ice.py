@@ -83,7 +83,7 @@ def test_a_restart_takes_the_new_credentials_and_then_drops_the_old() -> None:
 
 def test_a_controlled_peer_is_told_of_the_role_conflict() -> None:
     agent = IceAgent("ours", PWD)
-    request = stun._encode(1, b"t" * 12, [(0x0006, b"ours:x"), (0x8029, bytes(8))], PWD)
+    request = stun.encode(1, b"t" * 12, [(0x0006, b"ours:x"), (0x8029, bytes(8))], PWD.encode())
     answer = agent.answer(stun.parse(request), HOME, 0)
     assert answer is not None
     assert stun.parse(answer).type == stun.BINDING_ERROR

@@ -1,14 +1,24 @@
-"""Background work of the worker: kept alive, its failures logged by type, all of it ended with the worker."""
+"""Background work of a process: kept alive, its failures logged by type, all of it ended with its owner."""
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, Final
 
 from conference.domain.errors import ParleyError
 
 _CANCEL_AGAIN_S: Final = 0.1
 _log = logging.getLogger(__name__)
+
+
+async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancels them and waits until none runs. Cancelled again and again: a library that is connecting may take a
+    cancellation for its own time-out, and a loop that outlives errors then goes on."""
+    running = {task for task in tasks if task is not asyncio.current_task()}
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=_CANCEL_AGAIN_S)
 
 
 class Tasks:
@@ -29,9 +39,6 @@ class Tasks:
             _log.error("background work failed", exc_info=error)
 
     async def stop(self) -> None:
-        """Ends all of it. Cancelled again and again: a library that is connecting may take a cancellation for its own
-        time-out."""
+        """Ends all of it, and what is spawned meanwhile."""
         while self._running:
-            for task in self._running:
-                task.cancel()
-            await asyncio.wait(self._running, timeout=_CANCEL_AGAIN_S)
+            await end(tuple(self._running))
