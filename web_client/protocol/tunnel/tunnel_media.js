@@ -303,6 +303,11 @@ export class TunnelMedia extends Emitter {
     return { publish: this.#opened.size || publish === 'failed' ? publish : subscribe, subscribe };
   }
 
+  /** Takes over what is to be sent. @param {Map<Source, Local>} local */
+  adopt(local) {
+    this.#local = new Map(local);
+  }
+
   /** What is to be sent. @returns {Map<Source, Local>} */
   get local() {
     return this.#local;
