@@ -1,7 +1,9 @@
 /**
- * Encodes what is sent in frames, off the page's thread: takes the readables of MediaStreamTrackProcessors, gives chunks.
+ * Encodes what is sent in frames, off the page's thread: takes the readables of MediaStreamTrackProcessors, or what
+ * `capture.js` gives in their place, and gives chunks.
  *
- * In: `start` ({source, readable, layers}), `stop` ({source}), `active` ({source, active}), `keyFrame` ({stream}).
+ * In: `start` ({source, readable, layers, active}), without a readable then `picture` ({source, frame}) or `sound` ({source,
+ * samples, sampleRate, timestamp}); `stop` ({source}), `active` ({source, active}), `keyFrame` ({stream}).
  * Out: `chunk` ({stream, timestamp, isKey, isDiscardable, data}), where sound begins with its level octet; `clock`
  * ({stream, timestamp, ntpMs}) every two seconds; `error` ({message}).
  */
@@ -45,22 +47,28 @@ class Source {
   isOpen = true;
   #toldAt = 0;
 
-  /** @param {ReadableStream} readable @param {OpenLayer[]} layers */
+  /** @param {ReadableStream | null} readable null where frames are pushed @param {OpenLayer[]} layers */
   constructor(readable, layers) {
     this.layers = layers;
-    this.reader = readable.getReader();
-    this.#read().catch(failed);
+    this.reader = readable?.getReader();
+    if (this.reader) this.#read(this.reader).catch(failed);
   }
 
-  async #read() {
+  /** @param {ReadableStreamDefaultReader} reader */
+  async #read(reader) {
     while (this.isOpen) {
-      const { done, value } = await this.reader.read();
+      const { done, value } = await reader.read();
       if (done) return;
-      try {
-        if (this.isOpen) this.take(value);
-      } finally {
-        value.close();
-      }
+      this.push(value);
+    }
+  }
+
+  /** @param {any} data a VideoFrame or AudioData, which is closed */
+  push(data) {
+    try {
+      if (this.isOpen) this.take(data);
+    } finally {
+      data.close();
     }
   }
 
@@ -87,7 +95,7 @@ class Source {
 
   stop() {
     this.isOpen = false;
-    this.reader.cancel().catch(() => {}); // the track may have ended already
+    this.reader?.cancel().catch(() => {}); // the track may have ended already
   }
 }
 
@@ -289,6 +297,17 @@ const HANDLERS = {
     const opened = isVideo ? new VideoSource(readable, layers) : new AudioSource(readable, layers);
     opened.setActive(active);
     sources.set(source, opened);
+  },
+  picture: ({ source, frame }) => {
+    const taker = sources.get(source);
+    if (taker) taker.push(frame);
+    else frame.close();
+  },
+  sound: ({ source, samples, sampleRate, timestamp }) => {
+    const numberOfFrames = samples.length;
+    const format = 'f32-planar';
+    const data = { format, sampleRate, numberOfFrames, numberOfChannels: 1, timestamp, data: samples };
+    sources.get(source)?.push(new AudioData(/** @type {AudioDataInit} */ (data)));
   },
   stop: ({ source }) => {
     sources.get(source)?.stop();
