@@ -337,6 +337,25 @@ async def test_where_a_proxy_opens_tls_drops_upgrade_and_buffers_a_browser_takes
     assert proxy.upgrades > 0
 
 
+async def test_where_a_proxy_drops_upgrade_and_udp_is_open_only_signaling_takes_the_tunnel(
+    place: Place, arrives: Arrives, tmp_path: Path
+) -> None:
+    edge = place.link.near_host
+    async with buffering_proxy(tmp_path, place.relay, INTERCEPTING, edge, place.authority) as proxy:
+        place.wall.permit(place.relay_by("tcp", INTERCEPTING), "meta l4proto udp")
+        place.wall.redirect(edge, HTTPS, place.relay, INTERCEPTING)
+        alex, blair = await asyncio.gather(arrives(RED, False), arrives(GREEN, True, (), tmp_path / "leaf.pem"))
+        meeting_id = await alex.create_meeting(recording=False)
+        await alex.join(consent=None)
+        await blair.open_meeting(meeting_id)
+        await blair.join(consent=None)
+        for one, other in ((alex, blair), (blair, alex)):
+            await one.sees(other)
+            await one.hears(other)
+        assert await blair.evaluate("[parley.call.ladder.way, parley.call.ladder.wire]") == ["signaling", "longpoll"]
+    assert proxy.upgrades > 0
+
+
 async def test_where_a_firewall_is_shut_in_mid_call_a_browser_takes_the_tunnel_and_comes_back(
     place: Place, arrives: Arrives
 ) -> None:

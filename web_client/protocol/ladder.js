@@ -3,9 +3,9 @@
  *
  * The upper rungs (UDP, ICE over TCP, TURN over UDP, TCP and TLS) are WebRTC's own, and ICE tries them all at once. Below
  * them is the HTTP tunnel by a WebSocket, streaming or long-poll. A call that is not up in time by WebRTC looks whether a
- * wire of the tunnel passes, and joins again by it; what comes up first wins. In the tunnel it looks upward in the
- * background: for WebRTC, where signaling and a relay pass, and else for a better wire, which is taken in mid-call. What
- * worked last is taken at once the next time.
+ * wire of the tunnel passes, and joins again by it; what comes up first wins. Where nothing but WebSockets is shut, only
+ * signaling takes the tunnel. In the tunnel it looks upward in the background: for WebRTC, where signaling and a relay
+ * pass, and else for a better wire, which is taken in mid-call. What worked last is taken at once the next time.
  *
  * Events: `way` ({way, wire}).
  */
@@ -27,6 +27,8 @@ const SOON_MS = 2000;
 /** What holds for so long is good. */
 const SETTLED_MS = 10_000;
 const PROBE_LIMIT_MS = 4000;
+/** The same while somebody waits. */
+const QUICK_LIMIT_MS = 2500;
 /** A network is another one after so long. */
 const REMEMBERED_MS = 86_400_000;
 const KEY = 'parley.way';
@@ -34,14 +36,15 @@ const KEY = 'parley.way';
 /**
  * @typedef {import('./tunnel/wires.js').WireKind} WireKind
  * @typedef {import('./switched_media.js').SwitchedMedia} SwitchedMedia
- * @typedef {'direct' | 'tunnel'} Way
+ * @typedef {'direct' | 'signaling' | 'tunnel'} Way WebRTC; the same with signaling by the tunnel; all by the tunnel
  * @typedef {object} LadderEnv what a test or another runtime may replace
  * @property {() => number} [now] ms, monotonic
  * @property {() => number} [date] ms since 1970
  * @property {() => number} [random]
  * @property {Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>} [storage]
  * @property {() => Promise<WireKind | null>} [bestWire]
- * @property {(call: import('./call.js').Call) => Promise<boolean>} [probeDirect]
+ * @property {(call: import('./call.js').Call) => Promise<boolean>} [probeDirect] whether signaling and media pass
+ * @property {(call: import('./call.js').Call) => Promise<boolean>} [probeMedia]
  * @property {(options: any) => Promise<import('./tunnel/way.js').TunnelWay>} [loadTunnel]
  * @property {import('./messages.d.ts').SocketClass} [WebSocket]
  */
@@ -101,10 +104,10 @@ export class Ladder extends Emitter {
 
   /** Before a join: what worked last here is taken at once. @returns {Promise<void>} */
   async begin() {
-    const wire = this.forced ?? this.#remembered();
-    if (!wire || this.way === 'tunnel') return;
+    const { way, wire } = this.forced ? { way: /** @type {Way} */ ('tunnel'), wire: this.forced } : this.#remembered();
+    if (!wire || this.way !== 'direct') return;
     this.#probeAt = this.now() + SOON_MS;
-    await this.#take('tunnel', wire);
+    await this.#take(way, wire);
   }
 
   /** For Signaling: a socket by the way that is taken when it is opened. @returns {import('./messages.d.ts').SocketClass} */
@@ -119,7 +122,7 @@ export class Ladder extends Emitter {
 
   /** @param {string} url @param {string[]} protocols */
   #open(url, protocols) {
-    const tunnel = this.way === 'tunnel' ? this.#tunnel : null;
+    const tunnel = this.way === 'direct' ? null : this.#tunnel;
     // Only now: what came by the former way was heard until here.
     /** @type {SwitchedMedia} */ (this.#call?.transports).take(tunnel?.media ?? null);
     return tunnel ? new tunnel.Socket(url) : new (this.env.WebSocket ?? globalThis.WebSocket)(url, protocols);
@@ -128,7 +131,7 @@ export class Ladder extends Emitter {
   /** The network is another one. */
   networkChanged() {
     this.#seekAt = 0;
-    if (this.way !== 'tunnel' || this.forced) return;
+    if (this.way === 'direct' || this.forced) return;
     this.#pause = PROBE_MS;
     this.#probeAt = this.now() + SOON_MS;
   }
@@ -137,15 +140,13 @@ export class Ladder extends Emitter {
   /** What is due; called twice a second. */
   look() {
     const now = this.now();
-    if (this.way === 'tunnel') {
-      if (!this.forced && now >= this.#probeAt) this.#climb();
-      return;
-    }
+    if (this.way !== 'direct' && !this.forced && now >= this.#probeAt) this.#climb();
+    if (this.way === 'tunnel') return;
     if (!this.#isDown()) {
       this.#downSince = null;
       this.#upSince ??= now;
       this.#wasUp ||= this.#isUp();
-      if (this.#wasUp && now - this.#upSince >= SETTLED_MS) this.#settle();
+      if (this.way === 'direct' && this.#wasUp && now - this.#upSince >= SETTLED_MS) this.#settle();
       return;
     }
     this.#upSince = null;
@@ -188,16 +189,18 @@ export class Ladder extends Emitter {
     // A peer that does not answer may be to blame itself; the room leaves the mesh by itself then.
     const isMesh = call.signaling.state === 'connected' && call.topology.side === 'mesh';
     const isPeer = isMesh && this.#probeDirect(call).catch(() => false);
+    const isMediaOpen = call.signaling.state !== 'connected' && this.way === 'direct' && this.#probeMedia(call, QUICK_LIMIT_MS);
     const wire = await this.#bestWire();
     const isItsFault = await isPeer;
+    const way = (await isMediaOpen) ? 'signaling' : 'tunnel';
     await sleep(due - this.now());
     this.#isSeeking = false;
     this.#seekAt = this.now() + SEEK_AGAIN_MS;
-    const isOver = this.#timer === undefined || this.way !== 'direct';
+    const isOver = this.#timer === undefined || this.way === 'tunnel';
     if (!wire || isOver || !this.#isDown() || (isItsFault && call.topology.side === 'mesh')) return;
     this.#probeAt = this.now() + this.#nextPause();
-    await this.#take('tunnel', wire);
-    this.#remember(wire);
+    await this.#take(way, wire);
+    this.#remember(way, wire);
     this.#call?.rejoin('way');
   }
 
@@ -211,7 +214,7 @@ export class Ladder extends Emitter {
 
   /** @param {Way} way @param {WireKind | null} wire */
   async #take(way, wire) {
-    if (way === 'tunnel') this.#tunnel = await this.#loadTunnel();
+    if (way !== 'direct') this.#tunnel = await this.#loadTunnel(way === 'tunnel');
     this.way = way;
     this.wire = wire;
     this.#wasUp = false;
@@ -219,9 +222,11 @@ export class Ladder extends Emitter {
     this.emit('way', { way, wire });
   }
 
-  async #loadTunnel() {
+  /** @param {boolean} hasMedia */
+  async #loadTunnel(hasMedia) {
     const options = {
       url: this.url,
+      hasMedia,
       choose: async () => {
         this.wire ??= await this.#bestWire();
         if (this.wire) return this.wire;
@@ -242,22 +247,23 @@ export class Ladder extends Emitter {
     const call = this.#callOrThrow;
     if (call.signaling.state !== 'connected') return; // it is joining as it is
     this.#probeAt = this.now() + this.#nextPause();
+    const former = this.way;
     const isOpen = await this.#probeDirect(call).catch(() => false);
-    if (this.#timer === undefined || this.way !== 'tunnel') return;
+    if (this.#timer === undefined || this.way !== former) return;
     if (isOpen) {
       this.#pause = Math.min(MAX_PROBE_MS, this.#pause * 2); // for the case that it does not hold
       await this.#take('direct', null);
       call.rejoin('way');
       return;
     }
-    if (this.wire === 'websocket') return;
+    if (this.wire === 'websocket' || this.way === 'signaling') return;
     const better = await this.#bestWire();
     const { tunnel } = /** @type {SwitchedMedia} */ (call.transports);
     if (!better || !tunnel || better === this.wire || rank(better) > rank(this.wire)) return;
     await tunnel.use(better).then(
       () => {
         this.wire = better;
-        this.#remember(better);
+        this.#remember(this.way, better);
         this.emit('way', { way: this.way, wire: better });
       },
       () => {}, // the former one goes on
@@ -267,18 +273,26 @@ export class Ladder extends Emitter {
   /** @param {import('./call.js').Call} call */
   async #probeDirect(call) {
     if (this.env.probeDirect) return this.env.probeDirect(call);
-    const [{ probeSignaling }, { probeRelay }] = await Promise.all([
-      import('./probes/wires.js'),
-      import('./probes/relay.js'),
-    ]);
+    const { probeSignaling } = await import('./probes/wires.js');
     const { fetch, WebSocket } = globalThis;
-    const { direct } = /** @type {SwitchedMedia} */ (call.transports);
-    const limit = AbortSignal.timeout(PROBE_LIMIT_MS);
-    const late = new Promise((_, reject) => limit.addEventListener('abort', () => reject(new Error('late'))));
-    await Promise.race([probeSignaling(call.signaling.url, { fetch, WebSocket }, limit), late]);
-    const relays = direct.iceServers.filter(({ urls }) => [urls].flat().some((url) => url.startsWith('turn')));
-    if (relays.length) await Promise.race([probeRelay(relays, direct.RTCPeerConnection, limit), late]);
-    return true;
+    await limited(PROBE_LIMIT_MS, (signal) => probeSignaling(call.signaling.url, { fetch, WebSocket }, signal));
+    return this.#probeMedia(call);
+  }
+
+  /**
+   * Whether a relay passes; without one it is worth a try.
+   * @param {import('./call.js').Call} call @param {number} [limitMs] @returns {Promise<boolean>}
+   */
+  async #probeMedia(call, limitMs = PROBE_LIMIT_MS) {
+    if (this.env.probeMedia) return this.env.probeMedia(call);
+    const { probeRelay } = await import('./probes/relay.js');
+    const { iceServers, RTCPeerConnection } = /** @type {SwitchedMedia} */ (call.transports).direct;
+    const relays = iceServers.filter(({ urls }) => [urls].flat().some((url) => url.startsWith('turn')));
+    if (!relays.length) return true;
+    return limited(limitMs, (signal) => probeRelay(relays, RTCPeerConnection, signal)).then(
+      () => true,
+      () => false,
+    );
   }
 
   #nextPause() {
@@ -286,20 +300,23 @@ export class Ladder extends Emitter {
   }
 
   // --- what worked ----------------------------------------------------------------------------------------------------
+  /** @returns {{way: Way, wire: WireKind | null}} */
   #remembered() {
     try {
-      const { wire, at } = JSON.parse(this.storage.getItem(KEY) ?? 'null') ?? {};
+      const { way, wire, at } = JSON.parse(this.storage.getItem(KEY) ?? 'null') ?? {};
       const isFresh = Math.abs(this.date() - at) < REMEMBERED_MS;
-      return isFresh && rank(wire) < RANKS.length ? /** @type {WireKind} */ (wire) : null;
+      const isKnown = rank(wire) < RANKS.length && (way === 'tunnel' || way === 'signaling');
+      if (isFresh && isKnown) return { way, wire };
     } catch {
-      return null; // it is a hint, never needed
+      // It is a hint, never needed.
     }
+    return { way: 'direct', wire: null };
   }
 
-  /** @param {WireKind} wire */
-  #remember(wire) {
+  /** @param {Way} way @param {WireKind} wire */
+  #remember(way, wire) {
     try {
-      this.storage.setItem(KEY, JSON.stringify({ wire, at: this.date() }));
+      this.storage.setItem(KEY, JSON.stringify({ way, wire, at: this.date() }));
     } catch {
       // The next call finds out for itself.
     }
@@ -317,6 +334,13 @@ export class Ladder extends Emitter {
     clearInterval(this.#timer);
     this.#timer = undefined;
   }
+}
+
+/** @template T @param {number} limitMs @param {(signal: AbortSignal) => Promise<T>} attempt @returns {Promise<T>} */
+async function limited(limitMs, attempt) {
+  const signal = AbortSignal.timeout(limitMs);
+  const late = new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('late'))));
+  return Promise.race([attempt(signal), /** @type {Promise<never>} */ (late)]);
 }
 
 /** @param {number} ms */

@@ -70,7 +70,7 @@ class FakeCall extends Emitter {
   }
 }
 
-function setUp({ best = async () => 'websocket', direct = async () => false, kept = null, forced } = {}) {
+function setUp({ best = async () => 'websocket', direct = async () => false, media = async () => false, kept = null, forced } = {}) { // prettier-ignore
   const storage = new Map(kept ? [['parley.way', JSON.stringify(kept)]] : []);
   const tunnels = [];
   const sockets = [];
@@ -90,8 +90,9 @@ function setUp({ best = async () => 'websocket', direct = async () => false, kep
     },
     bestWire: best,
     probeDirect: direct,
+    probeMedia: media,
     loadTunnel: async (options) => {
-      const made = { options, media: new Tunnelled(), Socket: class TunnelSocket {} };
+      const made = { options, media: options.hasMedia ? new Tunnelled() : null, Socket: class TunnelSocket {} };
       tunnels.push(made);
       return made;
     },
@@ -140,6 +141,24 @@ test('a socket that does not open is not waited for', async () => {
   call.signaling.emit('lost', { reason: 'not-joined' });
   await settle();
   assert.deepEqual([ladder.way, ladder.wire, call.rejoins], ['tunnel', 'longpoll', ['way']]);
+});
+
+test('where only WebSockets are shut, only signaling takes the tunnel', async () => {
+  const { ladder, call, tunnels, sockets, storage, open } = setUp({ best: async () => 'longpoll', media: async () => true });
+  call.become('joining');
+  call.signaling.emit('lost', { reason: 'not-joined' });
+  await settle();
+  assert.deepEqual([ladder.way, ladder.wire, call.rejoins], ['signaling', 'longpoll', ['way']]);
+  assert.ok(open() instanceof tunnels[0].Socket);
+  assert.deepEqual([call.transports.isTunnelled, sockets.length], [false, 0]);
+  call.become('connected');
+  call.media('connected');
+  await pass(20_000);
+  assert.equal(ladder.way, 'signaling');
+  assert.equal(JSON.parse(storage.get('parley.way')).way, 'signaling');
+  call.media('disconnected'); // it takes all of the call down where media fails, too
+  await pass(9000);
+  assert.deepEqual([ladder.way, call.rejoins], ['tunnel', ['way', 'way']]);
 });
 
 test('what comes up while a wire is looked for wins', async () => {
@@ -231,7 +250,7 @@ test('a way up that does not hold is tried less and less often', async () => {
 });
 
 test('what worked last is taken at once, for a day, and forgotten when WebRTC holds', async () => {
-  const fresh = setUp({ kept: { wire: 'streaming', at: 1_000_000 }, direct: async () => true });
+  const fresh = setUp({ kept: { way: 'tunnel', wire: 'streaming', at: 1_000_000 }, direct: async () => true });
   await fresh.ladder.begin();
   assert.deepEqual([fresh.ladder.way, fresh.ladder.wire], ['tunnel', 'streaming']);
   fresh.call.become('joining');
@@ -244,7 +263,7 @@ test('what worked last is taken at once, for a day, and forgotten when WebRTC ho
   fresh.call.direct.subscriber = { connection: { connectionState: 'connected' }, received: new Map(), close() {} };
   await pass(11_000);
   assert.equal(fresh.storage.size, 0);
-  for (const kept of [{ wire: 'streaming', at: 0 - 90_000_000 }, { wire: 'pigeon', at: 1_000_000 }, 7]) {
+  for (const kept of [{ way: 'tunnel', wire: 'streaming', at: 0 - 90_000_000 }, { way: 'tunnel', wire: 'pigeon', at: 1_000_000 }, 7]) { // prettier-ignore
     const { ladder } = setUp({ kept });
     await ladder.begin();
     assert.equal(ladder.way, 'direct');
@@ -253,7 +272,7 @@ test('what worked last is taken at once, for a day, and forgotten when WebRTC ho
 
 test('a wire that fails is not taken again, and where none passes WebRTC is tried', async () => {
   let best = 'longpoll';
-  const { ladder, tunnels } = setUp({ kept: { wire: 'websocket', at: 1_000_000 }, best: async () => best });
+  const { ladder, tunnels } = setUp({ kept: { way: 'tunnel', wire: 'websocket', at: 1_000_000 }, best: async () => best });
   await ladder.begin();
   const { choose, failed } = tunnels[0].options;
   assert.equal(await choose(), 'websocket');

@@ -15,7 +15,7 @@ const SETTLE_MS = 1000;
 export class NetworkNotices {
   /** Tracks of the others that the network keeps back, when it was said last. @type {string[]} */
   #short = [];
-  /** What was said last. @type {import('../protocol/ladder.js').Way} */
+  /** What was said last. @type {'direct' | 'tunnel'} */
   #way = 'direct';
   /** @type {(() => void)[]} */
   #closers;
@@ -52,7 +52,7 @@ export class NetworkNotices {
 
   /** Told when the call is up by another way than before. */
   #moved() {
-    const way = this.call.ladder?.way ?? 'direct';
+    const way = this.call.ladder?.way === 'tunnel' ? 'tunnel' : 'direct'; // how media goes
     if (this.call.state !== 'connected' || way === this.#way) return;
     this.#way = way;
     this.toasts.dismiss('way');
