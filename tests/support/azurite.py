@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -62,17 +62,17 @@ def certificate(folder: Path) -> Certificate:
 
 
 @contextmanager
-def running(clock_file: Path, trusted: Certificate | None = None) -> Iterator[Azurite]:
+def running(clock_file: Path, trusted: Certificate | None = None, *, folder: Path | None = None) -> Iterator[Azurite]:
     """An Azurite of its own; real time passes there while the clock file is empty."""
     clock_file.write_text("")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARLEY_CLOCK_FILE", str(clock_file))
-        server = Azurite(*free_ports(2), certificate=trusted, preload=(CLOCK_MODULE,))
+        server = Azurite(*free_ports(2), certificate=trusted, folder=folder, preload=(CLOCK_MODULE,))
         server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
+        try:
+            yield server
+        finally:
+            server.kill()
 
 
 @pytest.fixture(scope="session")
@@ -106,8 +106,3 @@ def azurite(_azurite_process: Azurite, azurite_clock_file: Path) -> Azurite:
 def driven_clock(azurite: Azurite, azurite_clock_file: Path) -> DrivenClock:
     """The clock that `azurite` goes by in this test."""
     return DrivenClock(azurite_clock_file)
-
-
-def past(moment: datetime, seconds: float) -> datetime:
-    """So many seconds later."""
-    return moment + timedelta(seconds=seconds)

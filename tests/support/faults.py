@@ -1,6 +1,7 @@
 """A front of an HTTP service that misbehaves as told, a request at a time."""
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +10,8 @@ from typing import Final
 from aiohttp import ClientSession, web
 from multidict import CIMultiDict
 from yarl import URL
+
+from local.azurite.server import Certificate
 
 PASS: Final = "pass"
 RESET: Final = "reset"  # the connection closes before the service has seen the request
@@ -23,7 +26,8 @@ class FaultyFront:
     """Passes requests on to `upstream`, but for those that `fates` holds something for: a fate, or a status that is
     answered in the service's place. `seen` counts the requests."""
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, trusted: Certificate | None) -> None:
+        self._trust = ssl.create_default_context(cafile=trusted.ca_file) if trusted else True
         self._upstream = upstream.rstrip("/")
         self.fates: deque[str | int] = deque()
         self.seen = 0
@@ -53,7 +57,12 @@ class FaultyFront:
         url = self._upstream.rpartition("/")[0] + request.raw_path
         headers = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() != "host")
         async with self._session.request(
-            request.method, URL(url, encoded=True), data=body, headers=headers, skip_auto_headers=_SIGNED
+            request.method,
+            URL(url, encoded=True),
+            data=body,
+            headers=headers,
+            skip_auto_headers=_SIGNED,
+            ssl=self._trust,
         ) as answer:
             kept = CIMultiDict((k, v) for k, v in answer.headers.items() if k.lower() not in _HOP_BY_HOP)
             return web.Response(status=answer.status, body=await answer.read(), headers=kept)
@@ -64,19 +73,30 @@ class FaultyFront:
 
 
 @asynccontextmanager
-async def faulty(upstream: str) -> AsyncIterator[FaultyFront]:
-    """A front on a free port for the time of the block; `upstream` ends with the account's name."""
-    front = FaultyFront(upstream)
+async def faulty(upstream: str, certificate: Certificate | None = None) -> AsyncIterator[FaultyFront]:
+    """A front on a free port for the time of the block; `upstream` ends with the account's name. With a certificate,
+    which the upstream has, too, it speaks https."""
+    front = FaultyFront(upstream, certificate)
     app = web.Application(client_max_size=64 * 2**20)
     app.router.add_route("*", "/{path:.*}", front.handle)
     runner = web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=_server_context(certificate))
     await site.start()
     port = runner.addresses[0][1]
-    front.endpoint = f"http://127.0.0.1:{port}/{upstream.rstrip('/').rpartition('/')[2]}"
+    front.endpoint = (
+        f"{'https' if certificate else 'http'}://127.0.0.1:{port}/{upstream.rstrip('/').rpartition('/')[2]}"
+    )
     try:
         yield front
     finally:
         await front.close()
         await runner.cleanup()
+
+
+def _server_context(certificate: Certificate | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate.chain_file, certificate.key_file)
+    return context

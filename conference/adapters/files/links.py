@@ -1,0 +1,35 @@
+"""Links that read one file for a while: an address with its end and a keyed hash over both (HMAC-SHA256)."""
+
+import hashlib
+import hmac
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from conference.ports.media_files import LONGEST_LINK, checked_life, checked_name
+
+
+class Links:
+    """Makes and reads links below `base`, for example https://meet.example/v1/media."""
+
+    def __init__(self, base: str, secret: bytes) -> None:
+        self._base, self._secret = base.rstrip("/"), secret
+
+    def link(self, name: str, now: datetime, life: timedelta = LONGEST_LINK) -> str:
+        ends = int((now + checked_life(life)).timestamp())
+        return f"{self._base}/{quote(checked_name(name))}?expires={ends}&signature={self._signature(name, ends)}"
+
+    def opened(self, url: str, now: datetime) -> str | None:
+        """The name of the file that the link reads now; None for one that ended, was changed, or lives too long."""
+        parts = urlsplit(url)
+        path, asked = urlsplit(self._base).path + "/", parse_qs(parts.query)
+        try:
+            name = checked_name(unquote(parts.path.removeprefix(path), errors="strict"))
+            ((ends,), (signature,)) = asked["expires"], asked["signature"]
+            is_ours = hmac.compare_digest(signature.encode(), self._signature(name, int(ends)).encode())
+            left = datetime.fromtimestamp(int(ends), UTC) - now
+        except (KeyError, ValueError, OverflowError, OSError):
+            return None
+        return name if is_ours and parts.path.startswith(path) and timedelta(0) < left <= LONGEST_LINK else None
+
+    def _signature(self, name: str, ends: int) -> str:
+        return hmac.new(self._secret, f"GET\n{name}\n{ends}".encode(), hashlib.sha256).hexdigest()
