@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
 from aiohttp import ClientSession, web
 from multidict import CIMultiDict
@@ -28,7 +29,7 @@ class FaultyFront:
 
     def __init__(self, upstream: str, trusted: Certificate | None) -> None:
         self._trust = ssl.create_default_context(cafile=trusted.ca_file) if trusted else True
-        self._upstream = upstream.rstrip("/")
+        self._upstream = "{0.scheme}://{0.netloc}".format(urlsplit(upstream))
         self.fates: deque[str | int] = deque()
         self.seen = 0
         self.endpoint = ""
@@ -54,7 +55,7 @@ class FaultyFront:
         return web.Response()
 
     async def _passed_on(self, request: web.Request, body: bytes) -> web.Response:
-        url = self._upstream.rpartition("/")[0] + request.raw_path
+        url = self._upstream + request.raw_path
         headers = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() != "host")
         async with self._session.request(
             request.method,
@@ -74,19 +75,18 @@ class FaultyFront:
 
 @asynccontextmanager
 async def faulty(upstream: str, certificate: Certificate | None = None) -> AsyncIterator[FaultyFront]:
-    """A front on a free port for the time of the block; `upstream` ends with the account's name. With a certificate,
+    """A front on a free port for the time of the block; With a certificate,
     which the upstream has, too, it speaks https."""
     front = FaultyFront(upstream, certificate)
     app = web.Application(client_max_size=64 * 2**20)
     app.router.add_route("*", "/{path:.*}", front.handle)
     runner = web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=_server_context(certificate))
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context(certificate) if certificate else None)
     await site.start()
     port = runner.addresses[0][1]
-    front.endpoint = (
-        f"{'https' if certificate else 'http'}://127.0.0.1:{port}/{upstream.rstrip('/').rpartition('/')[2]}"
-    )
+    account = urlsplit(upstream).path.rstrip("/")
+    front.endpoint = f"{'https' if certificate else 'http'}://127.0.0.1:{port}{account}"
     try:
         yield front
     finally:
@@ -94,9 +94,8 @@ async def faulty(upstream: str, certificate: Certificate | None = None) -> Async
         await runner.cleanup()
 
 
-def _server_context(certificate: Certificate | None) -> ssl.SSLContext | None:
-    if certificate is None:
-        return None
+def server_context(certificate: Certificate) -> ssl.SSLContext:
+    """TLS with this certificate."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate.chain_file, certificate.key_file)
     return context
