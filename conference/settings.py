@@ -205,6 +205,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'parley.db'}"
 
     @property
+    def media_folder(self) -> Path:
+        """Of recordings, where they are not in Blob storage."""
+        return self.data_dir / "media"
+
+    @property
     def keys_folder(self) -> Path:
         return self.keys_dir or self.data_dir / "keys"
 

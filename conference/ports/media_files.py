@@ -80,6 +80,13 @@ def checked_life(life: timedelta) -> timedelta:
     return life
 
 
+def checked_lease(seconds: int) -> timedelta:
+    """The span of a lease. Raises ValueError where it is under 15 or over 60 seconds."""
+    if not LEASE_S[0] <= seconds <= LEASE_S[1]:
+        raise ValueError(f"a lease takes {LEASE_S[0]} to {LEASE_S[1]} seconds, not {seconds}")
+    return timedelta(seconds=seconds)
+
+
 def content_type(name: str) -> str:
     """Of the file, by the ending of its name."""
     return _TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")

@@ -1,4 +1,4 @@
-"""Port `MediaFiles`: in a folder, and in Blob storage as Azurite has it, which goes by the test's clock."""
+"""Port `MediaFiles`: in memory, in a folder, and in Blob storage as Azurite has it, which goes by the test's clock."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +17,7 @@ from conference.adapters.blob.client import Container
 from conference.adapters.files import FilesMediaFiles
 from conference.adapters.files.links import Links
 from conference.adapters.memory.clock import ManualClock
+from conference.adapters.memory.media_files import MemoryMediaFiles
 from conference.domain.errors import Unavailable
 from conference.domain.records import StorageTier
 from conference.ports.media_files import LARGEST_BLOCK, LONGEST_LINK, Draft, MediaFile, MediaFiles
@@ -27,11 +28,11 @@ pytestmark = pytest.mark.contract
 
 NAME = "rooms/0a1b/track-1/00001.webm"
 ANNE, BERT = "0b7de0b0-6a5f-4f51-9d1d-0c7f5f2b5f01", "0b7de0b0-6a5f-4f51-9d1d-0c7f5f2b5f02"
-LINKS = Links("https://meet.example/v1/media", b"a secret of this test")
+LINKS = Links("https://meet.example/media", b"a secret of this test")
 Fetch = Callable[[str], Awaitable[bytes | None]]
 
 
-@pytest.fixture(params=["files", "blob"])
+@pytest.fixture(params=["memory", "files", "blob"])
 def adapter(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -48,6 +49,9 @@ def clock(adapter: str, request: pytest.FixtureRequest) -> ManualClock:
 async def files(
     adapter: str, clock: ManualClock, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[MediaFiles]:
+    if adapter == "memory":
+        yield MemoryMediaFiles(clock)
+        return
     if adapter == "files":
         yield FilesMediaFiles(tmp_path, clock, LINKS)
         return
@@ -294,7 +298,10 @@ async def test_a_deleted_name_is_free_again(files: MediaFiles) -> None:
 
 # --- links ---
 
+SERVED = pytest.mark.parametrize("adapter", ["files", "blob"], indirect=True)  # nothing serves what is in memory
 
+
+@SERVED
 async def test_a_link_reads_its_file_for_fifteen_minutes(files: MediaFiles, clock: ManualClock, fetch: Fetch) -> None:
     await files.put(NAME, b"media")
     url = await files.link(NAME, clock.now())
@@ -305,6 +312,7 @@ async def test_a_link_reads_its_file_for_fifteen_minutes(files: MediaFiles, cloc
     assert await fetch(url) is None
 
 
+@SERVED
 async def test_a_link_reads_no_other_file(files: MediaFiles, clock: ManualClock, fetch: Fetch) -> None:
     await files.put(NAME, b"media")
     await files.put("rooms/other.webm", b"other")
@@ -337,5 +345,5 @@ async def test_what_is_no_name_is_refused(files: MediaFiles, name: str) -> None:
 
 @given(st.text(max_size=40), st.text(max_size=80))
 def test_no_text_opens_a_link_that_was_not_made(name: str, rest: str) -> None:
-    assert LINKS.opened(f"https://meet.example/v1/media/{name}?{rest}", ManualClock().now()) is None
+    assert LINKS.opened(f"https://meet.example/media/{name}?{rest}", ManualClock().now()) is None
     assert LINKS.opened(rest, ManualClock().now()) is None

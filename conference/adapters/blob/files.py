@@ -36,6 +36,7 @@ from conference.ports.media_files import (
     Draft,
     MediaFile,
     checked_block,
+    checked_lease,
     checked_life,
     checked_name,
     checked_prefix,
@@ -222,10 +223,9 @@ class BlobMediaFiles:
         raise AssertionError("without a lease there is no lease to be missed")
 
     async def lease(self, name: str, holder: str, *, seconds: int) -> bool:
-        if not LEASE_S[0] <= seconds <= LEASE_S[1]:
-            raise ValueError(f"a lease takes {LEASE_S[0]} to {LEASE_S[1]} seconds, not {seconds}")
+        span = checked_lease(seconds)
         blob = self._blob(name)
-        return await self._ours(lambda: blob.acquire_lease(seconds, lease_id=holder))
+        return await self._ours(lambda: blob.acquire_lease(int(span.total_seconds()), lease_id=holder))
 
     async def release(self, name: str, holder: str) -> bool:
         lease = BlobLeaseClient(self._blob(name), lease_id=holder)

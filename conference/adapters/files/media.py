@@ -28,6 +28,7 @@ from conference.ports.media_files import (
     Draft,
     MediaFile,
     checked_block,
+    checked_lease,
     checked_name,
     checked_prefix,
 )
@@ -108,6 +109,11 @@ class FilesMediaFiles:
 
         return await _in_thread(work)
 
+    def readable(self, name: str) -> Path | None:
+        """The file itself, for a server that sends it; None where there is none or it is archived."""
+        file = self._path(name)
+        return file if file.exists() and self._known(name).get("tier") != StorageTier.ARCHIVE else None
+
     async def facts(self, name: str) -> MediaFile | None:
         checked_name(name)
         return await _in_thread(lambda: self._media_file(name))
@@ -160,9 +166,8 @@ class FilesMediaFiles:
         return await _in_thread(work)
 
     async def lease(self, name: str, holder: str, *, seconds: int) -> bool:
-        if not LEASE_S[0] <= seconds <= LEASE_S[1]:
-            raise ValueError(f"a lease takes {LEASE_S[0]} to {LEASE_S[1]} seconds, not {seconds}")
-        return await _in_thread(lambda: self._hold(name, holder, timedelta(seconds=seconds)))
+        span = checked_lease(seconds)
+        return await _in_thread(lambda: self._hold(name, holder, span))
 
     def _hold(self, name: str, holder: str, span: timedelta) -> bool:
         with self._locked():
