@@ -10,6 +10,7 @@ from typing import Protocol
 
 from conference.ports.clock import Clock, Ids
 from conference.ports.limits import RateLimiter
+from conference.ports.media_files import MediaFiles
 from conference.ports.meetings import MeetingStore
 from conference.ports.presence import Presence
 from conference.ports.recorders import NoRecorders, Recorders
@@ -49,6 +50,7 @@ class Services:
     audit: AuditLog
     outbox: Outbox
     queue: EventQueue
+    media_files: MediaFiles
     presence: Presence
     limiter: RateLimiter
     callers: CallerVerifier

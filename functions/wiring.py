@@ -7,11 +7,15 @@ connect with their first command: building touches no network.
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
 from pydantic import SecretStr
 
 from conference import telemetry
 from conference.adapters.argon2 import Argon2Hasher
+from conference.adapters.files import FilesMediaFiles
+from conference.adapters.files.links import MEDIA_PATH, Links, shared_secret
 from conference.adapters.http_json import HttpJson
 from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.oidc import OidcCallerVerifier
@@ -26,6 +30,9 @@ from conference.adapters.turn import TurnIceServers
 from conference.domain.ids import Secret
 from conference.settings import Settings, settings
 from functions.services import ApiConfig, Services
+
+if TYPE_CHECKING:
+    from conference.adapters.azure.wiring import AzureAdapters
 
 SERVICE_NAME = "parley-functions"
 
@@ -52,7 +59,11 @@ async def build(chosen: Settings | None = None) -> Wiring:
     database = open_database(chosen.sql_url)
     stores = sql_stores(database, ids)
     redis = connect(chosen.redis_url, cluster=chosen.redis_cluster)
-    signing_keys = FileSigningKeys(chosen.keys_folder, ids)
+    clock = SystemClock()
+    azure = _azure(chosen)
+    signing_keys = (
+        azure.signing_keys(ids) if azure and chosen.keyvault_url else FileSigningKeys(chosen.keys_folder, ids)
+    )
     public_keys = OwnPublicKeys(signing_keys)
     passwords = Argon2Hasher()
 
@@ -61,7 +72,7 @@ async def build(chosen: Settings | None = None) -> Wiring:
 
     services = Services(
         config=_config(chosen),
-        clock=SystemClock(),
+        clock=clock,
         ids=ids,
         meetings=stores.meetings,
         users=stores.users,
@@ -69,7 +80,8 @@ async def build(chosen: Settings | None = None) -> Wiring:
         transcripts=stores.transcripts,
         audit=stores.audit,
         outbox=stores.outbox,
-        queue=stores.queue,
+        queue=azure.event_queue() if azure and chosen.queues == "azure" else stores.queue,
+        media_files=azure.media_files() if azure and chosen.media_files == "azure" else _media_folder(chosen, clock),
         presence=RedisPresence(RedisClient(redis), process_id="functions", room_ttl_s=chosen.room_ttl_seconds),
         limiter=RedisRateLimiter(redis),
         callers=_callers(chosen),
@@ -79,7 +91,21 @@ async def build(chosen: Settings | None = None) -> Wiring:
         passwords=passwords,
         ice=_ice_servers(chosen),
     )
-    return Wiring(services, (database.close, redis.aclose, close_passwords))
+    return Wiring(services, (database.close, redis.aclose, close_passwords, *([azure.aclose] if azure else [])))
+
+
+def _azure(chosen: Settings) -> "AzureAdapters | None":
+    """Imported by name: its SDKs take half a second, which an installation without Azure never pays."""
+    if "azure" not in (chosen.queues, chosen.media_files) and not chosen.keyvault_url:
+        return None
+    return cast("AzureAdapters", import_module("conference.adapters.azure.wiring").AzureAdapters(chosen))
+
+
+def _media_folder(chosen: Settings, clock: SystemClock) -> FilesMediaFiles:
+    folder = chosen.media_folder
+    return FilesMediaFiles(
+        folder, clock, Links(f"{chosen.public_url}{MEDIA_PATH}", shared_secret(folder / "links.key"))
+    )
 
 
 def _no_answers(record: logging.LogRecord) -> bool:

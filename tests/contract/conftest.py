@@ -72,6 +72,15 @@ def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     yield from _database(request.param, request, tmp_path)
 
 
+@pytest.fixture(params=(*ADAPTERS, "azure"))
+def queue_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Of the database under an event queue; the adapter's name where there is none."""
+    if request.param in ("memory", "azure"):
+        yield request.param
+        return
+    yield from _database(request.param, request, tmp_path)
+
+
 @pytest.fixture
 def ids() -> SequenceIds:
     return SequenceIds()

@@ -17,6 +17,7 @@ from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.memory import memory_stores
 from conference.adapters.memory.clock import ManualClock, SequenceIds
 from conference.adapters.memory.limits import MemoryRateLimiter
+from conference.adapters.memory.media_files import MemoryMediaFiles
 from conference.adapters.memory.presence import MemoryPresence
 from conference.adapters.public_keys import OwnPublicKeys
 from conference.adapters.signing_keys import MemorySigningKeys
@@ -202,6 +203,7 @@ def memory_services(clock: ManualClock, presence: MemoryPresence) -> Services:
         audit=stores.audit,
         outbox=stores.outbox,
         queue=stores.queue,
+        media_files=MemoryMediaFiles(clock),
         presence=presence,
         limiter=MemoryRateLimiter(),
         callers=People(),
