@@ -8,6 +8,7 @@ compared with this class by a test.
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -37,6 +38,14 @@ class Settings(BaseSettings):
 
     # --- stores ---
     database_url: str = Field("", description="SQLAlchemy URL, sqlite or postgresql; empty: SQLite in the data folder.")
+    stores: Literal["auto", "sql", "cosmos"] = Field(
+        "auto", description="Where meetings are kept: sql, cosmos, or cosmos where its endpoint is set."
+    )
+    cosmos_endpoint: str = Field("", description="Address of the Cosmos DB account.")
+    cosmos_database: str = Field("parley", description="Database of that account that holds the containers.")
+    cosmos_key: SecretStr | None = Field(
+        None, description="Key of a Cosmos DB emulator on this machine; real accounts are entered by identity."
+    )
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0", repr=False, description="Redis 7.0 or later, or Valkey; rediss for TLS."
     )
@@ -158,6 +167,7 @@ class Settings(BaseSettings):
     tls: bool = Field(False, description="The local origin speaks TLS with a certificate made in the data folder.")
     web_dir: Path = Field(Path("web_client"), description="Folder of the page that the local origin serves.")
     functions_port: int = Field(7071, ge=0, le=65535, description="Loopback port of the local Functions host.")
+    cosmos_port: int = Field(7005, ge=0, le=65535, description="Loopback port of the local Cosmos DB server.")
     identity_port: int = Field(7003, ge=0, le=65535, description="Loopback port of the local identity provider.")
     identity_tenant: str = Field(
         "5f0c1d9e-6b3a-4c58-9a47-2e8d7b1f4a60", description="Tenant id of the local identity provider."
@@ -186,6 +196,15 @@ class Settings(BaseSettings):
             raise ValueError("public_url has to be an https origin in production")
         return self
 
+    @model_validator(mode="after")
+    def _cosmos_is_named(self) -> Self:
+        if self.stores == "cosmos" and not self.cosmos_endpoint:
+            raise ValueError("cosmos_endpoint has to name the account where stores is cosmos")
+        is_here = urlsplit(self.cosmos_endpoint).hostname in (None, "127.0.0.1", "localhost", "::1")
+        if self.cosmos_key is not None and not is_here:
+            raise ValueError("cosmos_key is for an emulator on this machine; a real account is entered by identity")
+        return self
+
     @property
     def signs_in_managed(self) -> bool:
         """Whether Azure is reached by the managed identity: in production, where nothing else is said."""
@@ -208,6 +227,11 @@ class Settings(BaseSettings):
     def media_folder(self) -> Path:
         """Of recordings, where they are not in Blob storage."""
         return self.data_dir / "media"
+
+    @property
+    def uses_cosmos(self) -> bool:
+        """Whether the stores are in Cosmos DB, and not in SQL."""
+        return self.stores == "cosmos" or (self.stores == "auto" and bool(self.cosmos_endpoint))
 
     @property
     def keys_folder(self) -> Path:

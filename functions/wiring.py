@@ -24,7 +24,7 @@ from conference.adapters.redis.client import RedisClient, connect
 from conference.adapters.redis.limits import RedisRateLimiter
 from conference.adapters.redis.presence import RedisPresence
 from conference.adapters.signing_keys import FileSigningKeys
-from conference.adapters.sql import open_database, sql_stores
+from conference.adapters.stores import CosmosAccount, open_stores
 from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
 from conference.domain.ids import Secret
@@ -32,6 +32,8 @@ from conference.settings import Settings, settings
 from functions.services import ApiConfig, Services
 
 if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+
     from conference.adapters.azure.wiring import AzureAdapters
 
 SERVICE_NAME = "parley-functions"
@@ -50,14 +52,16 @@ class Wiring:
             await close()
 
 
-async def build(chosen: Settings | None = None) -> Wiring:
-    """The services of these settings (default: the process's). Raises pydantic.ValidationError, ValueError."""
+async def build(chosen: Settings | None = None, credential: "AsyncTokenCredential | None" = None) -> Wiring:
+    """The services of these settings (default: the process's). `credential` enters Azure's services.
+
+    Raises pydantic.ValidationError, ValueError."""
     chosen = chosen or settings()
     telemetry.configure(SERVICE_NAME, chosen)
     logging.getLogger().addFilter(_no_answers)
     ids = SystemIds()
-    database = open_database(chosen.sql_url)
-    stores = sql_stores(database, ids)
+    opened = open_stores(ids, sql_url=chosen.sql_url, cosmos=_cosmos(chosen, credential))
+    stores = opened.stores
     redis = connect(chosen.redis_url, cluster=chosen.redis_cluster)
     clock = SystemClock()
     azure = _azure(chosen)
@@ -91,7 +95,7 @@ async def build(chosen: Settings | None = None) -> Wiring:
         passwords=passwords,
         ice=_ice_servers(chosen),
     )
-    return Wiring(services, (database.close, redis.aclose, close_passwords, *([azure.aclose] if azure else [])))
+    return Wiring(services, (opened.close, redis.aclose, close_passwords, *([azure.aclose] if azure else [])))
 
 
 def _azure(chosen: Settings) -> "AzureAdapters | None":
@@ -126,6 +130,12 @@ def _config(chosen: Settings) -> ApiConfig:
         retention=timedelta(days=chosen.retention_days),
         requests_per_minute=chosen.rate_limit_per_minute,
     )
+
+
+def _cosmos(chosen: Settings, credential: "AsyncTokenCredential | None") -> CosmosAccount | None:
+    if not chosen.uses_cosmos:
+        return None
+    return CosmosAccount(chosen.cosmos_endpoint, chosen.cosmos_database, _secret(chosen.cosmos_key), credential)
 
 
 def _callers(chosen: Settings) -> OidcCallerVerifier:

@@ -5,6 +5,9 @@ Adapters connect with their first command: building touches no network.
 
 import uuid
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
 
 from conference import telemetry
 from conference.adapters.http_json import HttpJson
@@ -14,7 +17,7 @@ from conference.adapters.redis.client import RedisClient, connect
 from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.adapters.redis.presence import RedisPresence
 from conference.adapters.signing_keys import FileSigningKeys
-from conference.adapters.sql import open_database, sql_stores
+from conference.adapters.stores import CosmosAccount, open_stores
 from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
 from conference.domain.ids import Secret
@@ -25,6 +28,9 @@ from conference.settings import Settings, settings
 from media_workers.signaling.metrics import Metrics
 from media_workers.signaling.services import Options, Services
 from media_workers.signaling.worker import SignalingWorker
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
 
 SERVICE_NAME = "parley-signaling"
 
@@ -44,16 +50,15 @@ class Wiring:
             await close()
 
 
-def build(chosen: Settings | None = None) -> Wiring:
-    """From these settings (default: the process's). Raises pydantic.ValidationError, ValueError. Call it inside the
-    event loop."""
+def build(chosen: Settings | None = None, credential: "AsyncTokenCredential | None" = None) -> Wiring:
+    """From these settings (default: the process's); `credential` enters Azure's services. Raises
+    pydantic.ValidationError, ValueError. Call it inside the event loop."""
     chosen = chosen or settings()
     telemetry.configure(SERVICE_NAME, chosen)
     metrics, ids = Metrics(), SystemIds()
     process_id = str(uuid.uuid4())
     redis = RedisClient(connect(chosen.redis_url, cluster=chosen.redis_cluster), observe=metrics.observe_redis)
-    database = open_database(chosen.sql_url)
-    stores = sql_stores(database, ids)
+    opened = open_stores(ids, sql_url=chosen.sql_url, cosmos=_cosmos(chosen, credential))
     services = Services(
         process_id=process_id,
         clock=SystemClock(),
@@ -61,14 +66,20 @@ def build(chosen: Settings | None = None) -> Wiring:
         tokens=_tokens(chosen, ids),
         presence=RedisPresence(redis, process_id=process_id, room_ttl_s=chosen.room_ttl_seconds),
         nodes=RedisMediaNodes(redis),
-        meetings=stores.meetings,
-        users=stores.users,
+        meetings=opened.stores.meetings,
+        users=opened.stores.users,
         ice_servers=_ice_servers(chosen),
         metrics=metrics,
         options=options_of(chosen),
     )
     address = (chosen.signaling_host, chosen.signaling_port)
-    return Wiring(SignalingWorker(services), address, (redis.close, database.close))
+    return Wiring(SignalingWorker(services), address, (redis.close, opened.close))
+
+
+def _cosmos(chosen: Settings, credential: "AsyncTokenCredential | None") -> CosmosAccount | None:
+    if not chosen.uses_cosmos:
+        return None
+    return CosmosAccount(chosen.cosmos_endpoint, chosen.cosmos_database, _secret(chosen.cosmos_key), credential)
 
 
 def options_of(chosen: Settings) -> Options:
@@ -100,11 +111,12 @@ def _tokens(chosen: Settings, ids: SystemIds) -> JwtTokens:
 
 
 def _ice_servers(chosen: Settings) -> TurnIceServers:
-    secret, previous = (
-        Secret(value.get_secret_value()) if value else None
-        for value in (chosen.turn_secret, chosen.turn_secret_previous)
-    )
+    secret, previous = _secret(chosen.turn_secret), _secret(chosen.turn_secret_previous)
     return TurnIceServers(_listed(chosen.turn_urls), secret, previous=previous)
+
+
+def _secret(value: SecretStr | None) -> Secret | None:
+    return Secret(value.get_secret_value()) if value else None
 
 
 def _listed(text: str) -> list[str]:
