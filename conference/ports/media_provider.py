@@ -70,7 +70,7 @@ class MediaProvider(Protocol):
         ...
 
     async def change_role(self, room_id: str, identity: str, role: Role) -> None:
-        """Changes what the identity may do; of one who is not in the room, nothing."""
+        """Changes what an identity that was admitted may do."""
         ...
 
     async def revoke(self, room_id: str, identity: str, *, now: datetime) -> None:
