@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -41,6 +42,10 @@ class LiveKitRooms:
         retries: Retries | None = None,
     ) -> None:
         parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
+            raise ValueError("PARLEY_LIVEKIT_URL is no wss or https address.")
+        if parts.scheme in ("ws", "http") and not _is_loopback(parts.hostname):
+            raise ValueError("PARLEY_LIVEKIT_URL has to be a wss or https address: others are for this machine only.")
         self.clients_url = parts._replace(scheme=parts.scheme.replace("http", "ws")).geturl()
         self._url, self._key, self._secret = url, key, secret
         self._token_life = token_life
@@ -109,6 +114,13 @@ class LiveKitRooms:
                     raise
 
         await self._run(tolerant)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _grants(room_id: str, role: Role) -> api.VideoGrants:
