@@ -72,7 +72,8 @@ class Settings(BaseSettings):
 
     # --- media providers and e-mail ---
     media_provider: Literal["parley", "acs", "livekit"] = Field(
-        "parley", description="Media provider of a meeting that chooses none; the last two need the settings below."
+        "parley",
+        description="Media provider of meetings that choose none and neither record nor use AI.",
     )
     acs_endpoint: str = Field(
         "", description="Address of Azure Communication Services; empty: no meeting may choose acs, no e-mail is sent."

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -69,6 +70,13 @@ def _check_own_media(settings: MeetingSettings) -> Decision:
         name = settings.media_provider.value
         return Refused("not-available", f"Recording and AI need mediaProvider parley; this meeting chooses {name}.")
     return ALLOWED
+
+
+def provider_of(settings: MeetingSettings, default: MediaProvider) -> MediaProvider:
+    """Who carries the media of a meeting that chooses nobody: the installation's default, where it can do what the
+    meeting asks for, else Parley."""
+    elsewhere = replace(settings, media_provider=default)
+    return MediaProvider.PARLEY if isinstance(_check_own_media(elsewhere), Refused) else default
 
 
 def may_change_settings(before: MeetingSettings, after: MeetingSettings) -> Decision:

@@ -1,7 +1,7 @@
 """Meetings over the ports: create, list, read, end, history."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from conference.domain.consent import ConsentLog
 from conference.domain.errors import ProtocolError, Refused, Unavailable
 from conference.domain.ids import MeetingId, Secret, UserId
 from conference.domain.meetings import Meeting, MeetingSettings, MeetingStatus, Participant
-from conference.domain.policies import check_settings
+from conference.domain.policies import check_settings, provider_of
 from conference.ports.meetings import Page
 from functions import media
 from functions.access import acting_for, attended, hosted, is_hosting, visible
@@ -41,7 +41,9 @@ async def create(services: Services, caller: Caller, route: str, new: NewMeeting
     """Stores the meeting once per Idempotency-Key. Raises Refused: forbidden, invalid-body, not-available,
     e2ee-excludes, idempotency-conflict, provider-unavailable."""
     host_id = await acting_for(services, caller, UserId(new.host_id))
-    settings = MeetingSettings(**{"media_provider": services.config.media_provider, **new.settings})
+    settings = MeetingSettings(**new.settings)
+    if "media_provider" not in new.settings:
+        settings = replace(settings, media_provider=provider_of(settings, services.config.media_provider))
     decision = check_settings(settings, services.providers)
     if isinstance(decision, Refused):
         raise decision

@@ -131,8 +131,9 @@ async def test_the_deployments_provider_is_that_of_meetings_that_choose_none(
 ) -> None:
     stage.change(config=replace(stage.services.config, media_provider=MediaProvider.ACS))
     assert (await ada.creates_meeting())["settings"]["mediaProvider"] == "acs"
-    own = await ada.creates_meeting(settings={"mediaProvider": "parley", "aiEnabled": True})
-    assert own["settings"]["mediaProvider"] == "parley"
+    for settings in ({"mediaProvider": "parley"}, {"aiEnabled": True}, {"isRecordingEnabled": True}):
+        own = await ada.creates_meeting(settings=settings)
+        assert own["settings"]["mediaProvider"] == "parley"
     assert len(acs.rooms) == 1
 
 
