@@ -79,6 +79,28 @@ class Settings(BaseSettings):
     )
     keyvault_key: str = Field("parley", description="Name of the vault's key that wraps other keys.")
 
+    # --- media providers and e-mail ---
+    media_provider: Literal["parley", "acs", "livekit"] = Field(
+        "parley",
+        description="Media provider of meetings that choose none and neither record nor use AI.",
+    )
+    acs_endpoint: str = Field(
+        "", description="Address of Azure Communication Services; empty: no meeting may choose acs, no e-mail is sent."
+    )
+    acs_access_key: SecretStr | None = Field(
+        None, description="Access key of a local server of Communication Services; refused for any other endpoint."
+    )
+    acs_token_minutes: int = Field(
+        60, ge=60, le=1440, description="Life of a user's token of Communication Services; so long a place is held."
+    )
+    livekit_url: str = Field("", description="Address of LiveKit, wss or https; empty: no meeting may choose livekit.")
+    livekit_key: str = Field("", description="API key at LiveKit.")
+    livekit_secret: SecretStr | None = Field(None, description="The secret of that key; signs users' tokens.")
+    email_sender: str = Field(
+        "",
+        description="Sender address of e-mails to hosts, of a domain at Communication Services; empty: none is sent.",
+    )
+
     # --- REST and tokens ---
     public_url: str = Field("http://127.0.0.1:8080", description="The one origin that browsers see.")
     signaling_url: str = Field("", description="WebSocket address given to clients; empty: derived from the origin.")
@@ -189,6 +211,16 @@ class Settings(BaseSettings):
         if not set(names) <= {"VP8", "H264", "VP9", "AV1"} or "VP8" not in names:
             raise ValueError("sfu_video_codecs lists VP8 and any of H264, VP9 and AV1")
         return ",".join(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _the_media_provider_is_set_up(self) -> Self:
+        if self.livekit_url and not (self.livekit_key and self.livekit_secret):
+            raise ValueError("livekit_url needs livekit_key and livekit_secret")
+        if {"acs": self.acs_endpoint, "livekit": self.livekit_url}.get(self.media_provider) == "":
+            raise ValueError(f"media_provider {self.media_provider} needs its address")
+        if self.email_sender and not self.acs_endpoint:
+            raise ValueError("email_sender needs acs_endpoint")
+        return self
 
     @model_validator(mode="after")
     def _production_is_https(self) -> Self:

@@ -13,7 +13,9 @@ from conference.domain.events import LEFT_REMOVED
 from conference.domain.ids import ConsentId, ParticipantId, UserId
 from conference.domain.records import DomainEvent, EventType
 from conference.protocol.events import decode_event, encode_event
+from functions import media
 from functions.live import order_end, order_grants, order_removal
+from functions.notices import tell_host
 from functions.services import Services
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ async def relay(services: Services) -> int:
 
 async def handle(services: Services, body: str) -> None:
     """Hands a queue message to its handler. Raises ProtocolError for one that is no event (it goes to the poison
-    queue), Unavailable where a dependency is away (the queue gives it again)."""
+    queue), Unavailable or Refused("provider-unavailable") where a dependency is away (the queue gives it again)."""
     event = decode_event(body)
     handler = HANDLERS.get(event.type)
     if handler is not None:
@@ -49,6 +51,9 @@ async def handle(services: Services, body: str) -> None:
 
 async def _on_meeting_ended(services: Services, event: DomainEvent) -> None:
     await order_end(services, event.meeting_id)
+    meeting = await services.meetings.get(event.meeting_id)
+    if meeting is not None:
+        await media.close(services, meeting)
 
 
 async def _on_participant_left(services: Services, event: DomainEvent) -> None:
@@ -56,6 +61,9 @@ async def _on_participant_left(services: Services, event: DomainEvent) -> None:
     if event.payload.get("reason") == LEFT_REMOVED:
         participant_id, user_id = _ids(event.payload)
         await order_removal(services, event.meeting_id, participant_id, user_id)
+        meeting = await services.meetings.get(event.meeting_id)
+        if meeting is not None:
+            await media.revoke(services, meeting, user_id)
 
 
 async def _on_consent_recorded(services: Services, event: DomainEvent) -> None:
@@ -74,4 +82,7 @@ HANDLERS: Final[Mapping[EventType, Handler]] = {
     EventType.MEETING_ENDED: _on_meeting_ended,
     EventType.PARTICIPANT_LEFT: _on_participant_left,
     EventType.CONSENT_RECORDED: _on_consent_recorded,
+    EventType.RECORDING_READY: tell_host,
+    EventType.RECORDING_FAILED: tell_host,
+    EventType.SUMMARY_READY: tell_host,
 }

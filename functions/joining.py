@@ -12,12 +12,14 @@ from conference.domain.claims import Caller, JoinClaims
 from conference.domain.consent import consent_required, undecided
 from conference.domain.errors import Refused
 from conference.domain.ids import EventId, MeetingId, Secret, SessionId, UserId
-from conference.domain.meetings import Meeting, Role
+from conference.domain.meetings import MediaProvider, Meeting, Role
 from conference.domain.policies import may_enter, role_of
 from conference.domain.records import AuditAction, AuditEvent
 from conference.ports.limits import Bucket
+from conference.ports.media_provider import ProviderAccess
 from conference.ports.meetings import Joined, JoinRequest
 from conference.ports.tokens import IceServer
+from functions import media
 from functions.access import acting_for, visible
 from functions.services import Services
 
@@ -44,11 +46,13 @@ class Admission:
     expires_at: datetime
     signaling_url: str
     ice_servers: tuple[IceServer, ...]
+    media_provider: MediaProvider = MediaProvider.PARLEY
+    provider: ProviderAccess | None = None  # where the media is another provider's
 
 
 async def join(services: Services, caller: Caller, meeting_id: MeetingId, wish: JoinWish) -> Admission:
     """A place in the meeting. Raises Refused with the reasons of `MeetingStore.join`, and: forbidden,
-    password-required, wrong-password, too-many-tries, consent-token-refused."""
+    password-required, wrong-password, too-many-tries, consent-token-refused, provider-unavailable."""
     now = services.clock.now()
     user_id = await acting_for(services, caller, UserId(wish.user_id))
     meeting = await visible(services, caller, meeting_id)
@@ -86,7 +90,7 @@ def _request(
         user_id=user_id,
         role=role,
         now=now,
-        lease_until=now + services.config.join_token_life,
+        lease_until=now + media.place_life(services, meeting),
         session_id=SessionId(services.ids.new()),
         require_consent=require_consent,
         early_s=services.config.join_early.total_seconds(),
@@ -170,6 +174,7 @@ async def _admit(
     services: Services, meeting: Meeting, joined: Joined, now: datetime, *, consent_pending: bool
 ) -> Admission:
     participant = joined.participant
+    access = await _enter(services, meeting, joined, now)
     expires_at = now + services.config.join_token_life
     claims = JoinClaims(
         participant_id=participant.id,
@@ -187,4 +192,23 @@ async def _admit(
     )
     token = await services.tokens.mint_join(claims)
     ice_servers = services.ice.for_participant(participant.id, now)
-    return Admission(joined, token, expires_at, services.config.signaling_url, ice_servers)
+    return Admission(
+        joined,
+        token,
+        expires_at,
+        services.config.signaling_url,
+        ice_servers,
+        meeting.settings.media_provider,
+        access,
+    )
+
+
+async def _enter(services: Services, meeting: Meeting, joined: Joined, now: datetime) -> ProviderAccess | None:
+    """The way into the provider's room. Where there is none, a place that was taken for it is free again."""
+    try:
+        return await media.admit(services, meeting, joined.participant, now)
+    except Refused:
+        if not joined.rejoined:
+            place = joined.participant
+            await services.meetings.mark_left(meeting.id, place.id, now=now, reason="provider-unavailable")
+        raise

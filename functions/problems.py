@@ -48,6 +48,7 @@ STATUS: Final[dict[str, int]] = {
     "rate-limited": 429,
     "recorder-unavailable": 503,
     "sfu-unavailable": 503,
+    "provider-unavailable": 503,
     "room-ended": 410,
     "duplicate": 409,
 }
@@ -61,7 +62,7 @@ OTHER_TITLES: Final = {
     "invalid-cursor": "The cursor is not one that a former page gave.",
 }
 _RETRY_MEMBER: Final = "retryAfterS"  # a Refused's extra that becomes the Retry-After header
-_DEFAULT_RETRY_S: Final = {"recorder-unavailable": 30.0, "sfu-unavailable": 5.0}
+_DEFAULT_RETRY_S: Final = {"recorder-unavailable": 30.0, "sfu-unavailable": 5.0, "provider-unavailable": 5.0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,18 @@
 Nothing here knows an adapter.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
+from conference.domain.meetings import MediaProvider as ProviderName
 from conference.ports.clock import Clock, Ids
 from conference.ports.limits import RateLimiter
 from conference.ports.media_files import MediaFiles
+from conference.ports.media_provider import MediaProvider, OwnMedia
 from conference.ports.meetings import MeetingStore
+from conference.ports.notifier import Notifier, Silent
 from conference.ports.presence import Presence
 from conference.ports.recorders import NoRecorders, Recorders
 from conference.ports.records import AuditLog, EventQueue, Outbox, RecordingStore, TranscriptStore, UserStore
@@ -34,6 +38,8 @@ class ApiConfig:
     idle_room_s: float
     retention: timedelta
     requests_per_minute: int
+    public_url: str = ""
+    media_provider: ProviderName = ProviderName.PARLEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ class Services:
     passwords: PasswordHasher
     ice: IceServers
     recorders: Recorders = field(default_factory=NoRecorders)
+    providers: Mapping[ProviderName, MediaProvider] = field(default_factory=lambda: {ProviderName.PARLEY: OwnMedia()})
+    notifier: Notifier = field(default_factory=Silent)
 
 
 class ServicesProvider(Protocol):

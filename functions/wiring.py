@@ -28,6 +28,9 @@ from conference.adapters.stores import CosmosAccount, open_stores
 from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
 from conference.domain.ids import Secret
+from conference.domain.meetings import MediaProvider as ProviderName
+from conference.ports.media_provider import MediaProvider, OwnMedia
+from conference.ports.notifier import Notifier, Silent
 from conference.settings import Settings, settings
 from functions.services import ApiConfig, Services
 
@@ -36,13 +39,18 @@ if TYPE_CHECKING:
 
     from conference.adapters.azure.wiring import AzureAdapters
 
+    from conference.adapters.acs.wiring import Acs
+    from conference.adapters.azure.credentials import Credentials
+    from conference.adapters.livekit import LiveKitRooms
+
+Close = Callable[[], Awaitable[None]]
 SERVICE_NAME = "parley-functions"
 
 
 class Wiring:
     """The services, and how to close what they hold."""
 
-    def __init__(self, services: Services, closers: tuple[Callable[[], Awaitable[None]], ...]) -> None:
+    def __init__(self, services: Services, closers: tuple[Close, ...]) -> None:
         self.services = services
         self._closers = closers
 
@@ -74,6 +82,8 @@ async def build(chosen: Settings | None = None, credential: "AsyncTokenCredentia
     async def close_passwords() -> None:
         passwords.close()
 
+    providers, notifier, close_services = _services_elsewhere(chosen)
+
     services = Services(
         config=_config(chosen),
         clock=clock,
@@ -94,6 +104,8 @@ async def build(chosen: Settings | None = None, credential: "AsyncTokenCredentia
         public_keys=public_keys,
         passwords=passwords,
         ice=_ice_servers(chosen),
+        providers=providers,
+        notifier=notifier,
     )
     return Wiring(services, (opened.close, redis.aclose, close_passwords, *([azure.aclose] if azure else [])))
 
@@ -110,6 +122,7 @@ def _media_folder(chosen: Settings, clock: SystemClock) -> FilesMediaFiles:
     return FilesMediaFiles(
         folder, clock, Links(f"{chosen.public_url}{MEDIA_PATH}", shared_secret(folder / "links.key"))
     )
+    return Wiring(services, (database.close, redis.aclose, close_passwords, *close_services))
 
 
 def _no_answers(record: logging.LogRecord) -> bool:
@@ -129,6 +142,8 @@ def _config(chosen: Settings) -> ApiConfig:
         idle_room_s=float(chosen.room_ttl_seconds),
         retention=timedelta(days=chosen.retention_days),
         requests_per_minute=chosen.rate_limit_per_minute,
+        public_url=chosen.public_url,
+        media_provider=ProviderName(chosen.media_provider),
     )
 
 
@@ -136,6 +151,30 @@ def _cosmos(chosen: Settings, credential: "AsyncTokenCredential | None") -> Cosm
     if not chosen.uses_cosmos:
         return None
     return CosmosAccount(chosen.cosmos_endpoint, chosen.cosmos_database, _secret(chosen.cosmos_key), credential)
+def _services_elsewhere(chosen: Settings) -> tuple[dict[ProviderName, MediaProvider], Notifier, tuple[Close, ...]]:
+    """The media providers that are set up, and e-mail. Their adapters are imported by name, where they are used: the
+    SDKs take a third of a second each, which a cold start without them should not wait for."""
+    providers: dict[ProviderName, MediaProvider] = {ProviderName.PARLEY: OwnMedia()}
+    notifier: Notifier = Silent()
+    closers: tuple[Close, ...] = ()
+    if chosen.livekit_url and chosen.livekit_secret:
+        secret = Secret(chosen.livekit_secret.get_secret_value())
+        made = import_module("conference.adapters.livekit").LiveKitRooms(chosen.livekit_url, chosen.livekit_key, secret)
+        livekit = cast("LiveKitRooms", made)
+        providers[ProviderName.LIVEKIT], closers = livekit, (livekit.close,)
+    if chosen.acs_endpoint:
+        credentials = _credentials(chosen)
+        acs = cast("Acs", import_module("conference.adapters.acs.wiring").build(chosen, credentials.token))
+        providers[ProviderName.ACS], notifier = acs.rooms, acs.email or notifier
+        closers = (*closers, credentials.aclose, *acs.closers)
+    return providers, notifier, closers
+
+
+def _credentials(chosen: Settings) -> "Credentials":
+    made = import_module("conference.adapters.azure.credentials").Credentials(
+        managed=chosen.signs_in_managed, client_id=chosen.azure_client_id
+    )
+    return cast("Credentials", made)
 
 
 def _callers(chosen: Settings) -> OidcCallerVerifier:

@@ -88,6 +88,7 @@ REASONS: Final[dict[str, str]] = {
     "precondition-required": "Send If-Match with the ETag you read.",
     "rate-limited": "Too many requests. Wait a moment and try again.",
     "recorder-unavailable": "No recorder is available at the moment.",
+    "provider-unavailable": "The media provider of this meeting does not answer. Try again in a moment.",
     "sfu-unavailable": "No media server is available at the moment. Trying again.",
     "room-ended": "The meeting has ended.",
     "duplicate": "You have joined from another window.",

@@ -88,6 +88,7 @@ class Meeting(Redacted):
     settings: MeetingSettings = field(default_factory=MeetingSettings)
     status: MeetingStatus = MeetingStatus.SCHEDULED
     version: int = 1
+    provider_room: str | None = None  # the room's id at ACS or LiveKit, where the media is theirs
 
     @property
     def listed_at(self) -> datetime:

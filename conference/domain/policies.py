@@ -1,7 +1,8 @@
 """Policies: pure decisions that return ALLOWED or Refused(reason). An edge turns them into a status or code, once."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -38,8 +39,11 @@ def participant_id_of(meeting_id: MeetingId, user_id: UserId, stay: int) -> Part
     return ParticipantId(str(uuid.uuid5(_NAMESPACE, f"participant/{meeting_id}/{user_id}/{stay}")))
 
 
-def check_settings(settings: MeetingSettings) -> Decision:
-    """Refuses combinations that contradict themselves, and what this installation cannot do."""
+def check_settings(
+    settings: MeetingSettings, providers: Collection[MediaProvider] = (MediaProvider.PARLEY,)
+) -> Decision:
+    """Refuses combinations that contradict themselves, and what this installation cannot do. `providers` are the
+    media providers that it has."""
     if not MIN_PARTICIPANTS <= settings.max_participants <= MAX_PARTICIPANTS:
         limits = f"maxParticipants is from {MIN_PARTICIPANTS} to {MAX_PARTICIPANTS}."
         return Refused("invalid-body", limits)
@@ -50,11 +54,35 @@ def check_settings(settings: MeetingSettings) -> Decision:
     missing = {
         "e2ee": settings.e2ee,
         "waitingRoom": settings.waiting_room,
-        f"mediaProvider {settings.media_provider}": settings.media_provider is not MediaProvider.PARLEY,
+        f"mediaProvider {settings.media_provider}": settings.media_provider not in providers,
     }
     for name, wanted in missing.items():
         if wanted:
             return Refused("not-available", f"{name} is not available here yet.")
+    return _check_own_media(settings)
+
+
+def _check_own_media(settings: MeetingSettings) -> Decision:
+    """Recording and AI read the media that passes Parley's own servers; another provider's never does."""
+    if settings.media_provider is MediaProvider.PARLEY:
+        return ALLOWED
+    if settings.is_recording_enabled or settings.ai_enabled:
+        name = settings.media_provider.value
+        return Refused("not-available", f"Recording and AI need mediaProvider parley; this meeting chooses {name}.")
+    return ALLOWED
+
+
+def provider_of(settings: MeetingSettings, default: MediaProvider) -> MediaProvider:
+    """Who carries the media of a meeting that chooses nobody: the installation's default, where it can do what the
+    meeting asks for, else Parley."""
+    elsewhere = replace(settings, media_provider=default)
+    return MediaProvider.PARLEY if isinstance(_check_own_media(elsewhere), Refused) else default
+
+
+def may_change_settings(before: MeetingSettings, after: MeetingSettings) -> Decision:
+    """The media provider is chosen once: the room that it holds does not move."""
+    if before.media_provider is not after.media_provider:
+        return Refused("not-available", "mediaProvider is chosen when the meeting is created and does not change.")
     return ALLOWED
 
 

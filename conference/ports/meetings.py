@@ -217,6 +217,14 @@ class MeetingStore(Protocol):
 
     async def consent(self, meeting_id: MeetingId, consent_id: ConsentId) -> ConsentLog | None: ...
 
+    async def provider_identity(self, meeting_id: MeetingId, user_id: UserId) -> str | None:
+        """By what name the media provider of the meeting knows the user there (ACS, LiveKit)."""
+        ...
+
+    async def bind_provider_identity(self, meeting_id: MeetingId, user_id: UserId, identity: str) -> str:
+        """Keeps that name with the meeting unless there is one; gives the one that counts. The meeting exists."""
+        ...
+
     async def expire_leases(self, now: datetime, *, limit: int = 1_000) -> Sequence[Participant]:
         """Timer: ends stays whose lease is over (reason "timeout", at the lease's end), the oldest first. Gives those
         ended."""

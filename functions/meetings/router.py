@@ -38,6 +38,7 @@ JOIN_REFUSALS = refusals(
     "consent-required",
     "consent-token-refused",
     "room-full",
+    "provider-unavailable",
 )
 router = APIRouter(prefix="/v1/meetings", tags=["meetings"])
 
@@ -47,7 +48,9 @@ router = APIRouter(prefix="/v1/meetings", tags=["meetings"])
     operation_id="createMeeting",
     status_code=201,
     responses={
-        **refusals(*WRITES, "forbidden", "not-available", "e2ee-excludes", "idempotency-conflict"),
+        **refusals(
+            *WRITES, "forbidden", "not-available", "e2ee-excludes", "idempotency-conflict", "provider-unavailable"
+        ),
         201: {
             "headers": {**ETAG_HEADER, "Location": {"schema": {"type": "string"}, "description": "The new meeting."}}
         },
@@ -56,7 +59,10 @@ router = APIRouter(prefix="/v1/meetings", tags=["meetings"])
 async def create_meeting(
     body: MeetingIn, response: Response, services: ServicesOf, caller: CallerOf, key: IdempotencyKey = None
 ) -> MeetingDetails:
-    """Creates a meeting. `hostId` is the caller, or a user of the tenant whose admin the caller is."""
+    """Creates a meeting. `hostId` is the caller, or a user of the tenant whose admin the caller is.
+
+    `settings.mediaProvider` chooses who carries the media, once: `acs` and `livekit` where the installation has them;
+    its room is made with the meeting."""
     new = use_cases.NewMeeting(body.host_id, body.settings.chosen(), body.scheduled_time, body.password)
     meeting = await use_cases.create(services, caller, ROUTE_CREATE, new, key)
     response.headers["Location"] = f"/v1/meetings/{meeting.id}"
@@ -102,7 +108,8 @@ async def join_meeting(meeting_id: MeetingPath, body: JoinIn, services: Services
 
     Joining again gives the same participant a new token. Others than the host may join from 15 minutes before
     `scheduledTime`. A meeting that records or uses AI needs a decision first (`POST /v1/users/consent`); who declined
-    joins without that grant, and is told so in `declined`."""
+    joins without that grant, and is told so in `declined`. Where another provider carries the media, `provider` is the
+    way into its room; the place is then held as long as that access lasts."""
     return JoinOut.of(await joining.join(services, caller, MeetingId(meeting_id), body.wish()))
 
 

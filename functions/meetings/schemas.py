@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from conference.domain.consent import ConsentLog, ConsentStatus, ConsentType, Grant, consent_required
-from conference.domain.meetings import Meeting, Participant, Role
+from conference.domain.meetings import MediaProvider, Meeting, Participant, Role
+from conference.ports.media_provider import ProviderAccess
 from conference.ports.tokens import IceServer
 from functions.joining import Admission, JoinWish
 from functions.schemas import (
@@ -106,6 +107,21 @@ class IceServerOut(Shape):
         return cls.showing(server, urls=list(server.urls), credential=credential)
 
 
+class ProviderOut(Shape):
+    """The way into the room of another media provider, for that provider's client. Joining again gives a new one."""
+
+    name: Annotated[MediaProvider, Field(examples=["acs"])]
+    room_id: Annotated[str, Field(examples=["99445276259151407"])]
+    identity: Annotated[str, Field(description="the user's name in that room", examples=["8:acs:3f1d7a52_5d0e"])]
+    endpoint: Annotated[str, Field(examples=["https://parley.communication.azure.com"])]
+    token: str
+    expires_at: Time
+
+    @classmethod
+    def of(cls, name: MediaProvider, access: ProviderAccess) -> "ProviderOut":
+        return cls.showing(access, name=name, token=access.token.reveal())
+
+
 class JoinOut(Shape):
     """A place and the token to take it: connect to `signalingUrl` and send it in JoinRoom before `expiresAt`."""
 
@@ -118,6 +134,7 @@ class JoinOut(Shape):
     role: Role
     grants: list[Grant]
     declined: Annotated[list[Grant], Field(description="asked for by the meeting and not granted by the user")]
+    provider: Annotated[ProviderOut | None, Field(description="only where `mediaProvider` is acs or livekit")] = None
 
     @classmethod
     def of(cls, admission: Admission) -> "JoinOut":
@@ -130,7 +147,13 @@ class JoinOut(Shape):
             role=joined.participant.role,
             grants=sorted(joined.grants),
             declined=sorted(joined.declined),
+            provider=provider_out(admission),
         )
+
+
+def provider_out(admission: Admission) -> ProviderOut | None:
+    """The way into the provider's room, where there is one."""
+    return ProviderOut.of(admission.media_provider, admission.provider) if admission.provider else None
 
 
 class ParticipantOut(Shape):

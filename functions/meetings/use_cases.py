@@ -1,17 +1,18 @@
 """Meetings over the ports: create, list, read, end, history."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from conference.domain.claims import Caller
 from conference.domain.consent import ConsentLog
-from conference.domain.errors import ProtocolError, Refused
+from conference.domain.errors import ProtocolError, Refused, Unavailable
 from conference.domain.ids import MeetingId, Secret, UserId
 from conference.domain.meetings import Meeting, MeetingSettings, MeetingStatus, Participant
-from conference.domain.policies import check_settings
+from conference.domain.policies import check_settings, provider_of
 from conference.ports.meetings import Page
+from functions import media
 from functions.access import acting_for, attended, hosted, is_hosting, visible
 from functions.conditions import expected_version, fingerprint, id_for
 from functions.live import announce_end
@@ -38,10 +39,12 @@ class Attendance:
 
 async def create(services: Services, caller: Caller, route: str, new: NewMeeting, key: str | None) -> Meeting:
     """Stores the meeting once per Idempotency-Key. Raises Refused: forbidden, invalid-body, not-available,
-    e2ee-excludes, idempotency-conflict."""
+    e2ee-excludes, idempotency-conflict, provider-unavailable."""
     host_id = await acting_for(services, caller, UserId(new.host_id))
     settings = MeetingSettings(**new.settings)
-    decision = check_settings(settings)
+    if "media_provider" not in new.settings:
+        settings = replace(settings, media_provider=provider_of(settings, services.config.media_provider))
+    decision = check_settings(settings, services.providers)
     if isinstance(decision, Refused):
         raise decision
     password_hash = await services.passwords.hash(Secret(new.password)) if new.password else None
@@ -55,10 +58,23 @@ async def create(services: Services, caller: Caller, route: str, new: NewMeeting
         password_hash=password_hash,
         settings=settings,
     )
-    stored = await services.meetings.create(meeting, fingerprint=_fingerprint(new))
-    if isinstance(stored, Refused):
-        raise stored
+    stored = await _store(services, meeting, _fingerprint(new))
     await _same_password(services, meeting, stored, new.password)
+    return stored
+
+
+async def _store(services: Services, meeting: Meeting, fingerprint: str) -> Meeting:
+    """With its room at the media provider; where it is not stored, there is no room either."""
+    booking = await media.book(services, meeting)
+    try:
+        stored = await services.meetings.create(booking.meeting, fingerprint=fingerprint)
+    except Unavailable:
+        await media.take_back(services, booking)
+        raise
+    if isinstance(stored, Refused):
+        await media.take_back(services, booking)
+        raise stored
+    await media.confirm(services, booking, stored)
     return stored
 
 
@@ -109,6 +125,7 @@ async def end(services: Services, caller: Caller, meeting_id: MeetingId, if_matc
     if isinstance(ended, Refused):
         raise ended
     await announce_end(services, meeting_id)
+    await media.announce_close(services, ended.meeting)
     return ended.meeting
 
 

@@ -7,7 +7,7 @@ from conference.domain.meetings import Participant
 from functions import joining
 from functions.conditions import IdempotencyKey, IfMatch, etag
 from functions.meetings.router import JOIN_REFUSALS
-from functions.meetings.schemas import IceServerOut, JoinIn, JoinOut
+from functions.meetings.schemas import IceServerOut, JoinIn, JoinOut, provider_out
 from functions.meetings.use_cases import NewMeeting
 from functions.rooms import use_cases
 from functions.rooms.schemas import (
@@ -31,8 +31,17 @@ router = APIRouter(prefix="/v1/rooms", tags=["rooms"])
     "",
     operation_id="createRoom",
     status_code=201,
+    response_model_exclude_none=True,
     responses={
-        **refusals(*WRITES, "forbidden", "not-available", "e2ee-excludes", "idempotency-conflict", "meeting-ended"),
+        **refusals(
+            *WRITES,
+            "forbidden",
+            "not-available",
+            "e2ee-excludes",
+            "idempotency-conflict",
+            "meeting-ended",
+            "provider-unavailable",
+        ),
         201: {"headers": {"Location": {"schema": {"type": "string"}, "description": "The new room."}}},
     },
 )
@@ -43,7 +52,12 @@ async def create_room(
     new = NewMeeting(body.host_id, body.settings.chosen(), None, body.password)
     meeting, admission = await use_cases.create(services, caller, ROUTE_CREATE, new, key)
     response.headers["Location"] = f"/v1/rooms/{meeting.id}"
-    return RoomCreated.model_construct(room_id=meeting.id, join_token=admission.token, expires_at=admission.expires_at)
+    return RoomCreated.model_construct(
+        room_id=meeting.id,
+        join_token=admission.token,
+        expires_at=admission.expires_at,
+        provider=provider_out(admission),
+    )
 
 
 @router.get("/{id}", operation_id="getRoom", responses={**refusals("not-found"), 200: {"headers": ETAG_HEADER}})
@@ -95,24 +109,27 @@ async def join_room(room_id: MeetingPath, body: JoinIn, services: ServicesOf, ca
 @router.post(
     "/{id}/participants/{pid}/remove",
     operation_id="removeParticipant",
-    responses=refusals("not-found", "not-host", "forbidden"),
+    responses=refusals("not-found", "not-host", "forbidden", "provider-unavailable"),
 )
 async def remove_participant(
     room_id: MeetingPath, pid: ParticipantPath, services: ServicesOf, caller: CallerOf
 ) -> ModeratedOut:
-    """Removes a participant: their token is revoked at once, and they may not join this meeting again."""
+    """Removes a participant: their token is revoked at once, and they may not join this meeting again.
+
+    503 `provider-unavailable` where the meeting's media provider could not be told: they are removed here; repeat the
+    request, so that they are there too."""
     return _moderated(await use_cases.remove(services, caller, MeetingId(room_id), ParticipantId(pid)))
 
 
 @router.post(
     "/{id}/participants/{pid}/mute",
     operation_id="muteParticipant",
-    responses=refusals("not-found", "not-host", "not-a-participant"),
+    responses=refusals("not-found", "not-host", "not-a-participant", "not-available"),
 )
 async def mute_participant(
     room_id: MeetingPath, pid: ParticipantPath, services: ServicesOf, caller: CallerOf
 ) -> ModeratedOut:
-    """Mutes a participant's microphone; they may unmute themselves.
+    """Mutes a participant's microphone; they may unmute themselves. Not where the media is another provider's.
 
     503 where the room cannot be reached at the moment: then nobody was muted, and nobody will be later."""
     return _moderated(await use_cases.mute(services, caller, MeetingId(room_id), ParticipantId(pid)))
@@ -121,7 +138,7 @@ async def mute_participant(
 @router.post(
     "/{id}/participants/{pid}/role",
     operation_id="setParticipantRole",
-    responses=refusals(*WRITES, "not-found", "not-host", "role-not-allowed"),
+    responses=refusals(*WRITES, "not-found", "not-host", "role-not-allowed", "provider-unavailable"),
 )
 async def set_participant_role(
     room_id: MeetingPath, pid: ParticipantPath, body: RoleChange, services: ServicesOf, caller: CallerOf
@@ -129,7 +146,8 @@ async def set_participant_role(
     """Makes an attendee a viewer or a viewer an attendee. The host's role never changes.
 
     503 where the room cannot be reached at the moment: the role is stored and counts from the next join on; repeat the
-    request to change the connection that is open."""
+    request to change the connection that is open. Who becomes a viewer in a room of Azure Communication Services joins
+    again for a new token."""
     changed = await use_cases.set_role(services, caller, MeetingId(room_id), ParticipantId(pid), body.role)
     return _moderated(changed)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from conference.domain.meetings import Meeting, MeetingStatus, Role
-from functions.meetings.schemas import IceServerOut
+from functions.meetings.schemas import IceServerOut, ProviderOut
 from functions.rooms.use_cases import LiveState
 from functions.schemas import EXAMPLE_ID, Id, Password, RoleIn, SettingsIn, SettingsOut, Shape, Time
 
@@ -34,6 +34,7 @@ class RoomCreated(Shape):
         ),
     ]
     expires_at: Time
+    provider: Annotated[ProviderOut | None, Field(description="only where `mediaProvider` is acs or livekit")] = None
 
 
 class RoomChange(Shape):

@@ -8,10 +8,10 @@ from conference.domain.claims import Caller
 from conference.domain.errors import Refused, Unavailable
 from conference.domain.ids import MeetingId, ParticipantId
 from conference.domain.meetings import Meeting, Participant, Role
-from conference.domain.policies import check_settings
+from conference.domain.policies import check_settings, may_change_settings
 from conference.ports.presence import RoomView
 from conference.ports.tokens import IceServer
-from functions import joining, live
+from functions import joining, live, media
 from functions.access import hosted, visible
 from functions.conditions import expected_version
 from functions.joining import Admission
@@ -63,9 +63,12 @@ async def change_settings(
         meeting = await hosted(services, caller, room_id)
         version = expected_version(if_match, meeting)  # `*` is every version: one that passed by is read again
         settings = replace(meeting.settings, **changes)
-        decision = check_settings(settings)
-        if isinstance(decision, Refused):
-            raise decision
+        for decision in (
+            check_settings(settings, services.providers),
+            may_change_settings(meeting.settings, settings),
+        ):
+            if isinstance(decision, Refused):
+                raise decision
         changed = await services.meetings.change_settings(
             room_id, settings, expected_version=version, now=services.clock.now()
         )
@@ -78,18 +81,22 @@ async def change_settings(
 
 async def remove(services: Services, caller: Caller, room_id: MeetingId, participant_id: ParticipantId) -> Participant:
     """Ends the stay, revokes its tokens and keeps the user out. Raises Refused: not-found, not-host, forbidden (the
-    host stays; ending the meeting is theirs)."""
-    await hosted(services, caller, room_id)
+    host stays; ending the meeting is theirs), provider-unavailable (repeating it is harmless)."""
+    meeting = await hosted(services, caller, room_id)
     removed = await services.meetings.remove(room_id, participant_id, by=caller.user_id, now=services.clock.now())
     if isinstance(removed, Refused):
         raise removed
     await live.announce_removal(services, removed, caller.user_id)
+    await media.revoke(services, meeting, removed.user_id)
     return removed
 
 
 async def mute(services: Services, caller: Caller, room_id: MeetingId, participant_id: ParticipantId) -> Participant:
-    """Mutes somebody who is in the room. Raises Refused: not-found, not-host, not-a-participant; Unavailable."""
-    await hosted(services, caller, room_id)
+    """Mutes somebody who is in the room. Raises Refused: not-found, not-host, not-a-participant, not-available (the
+    media is another provider's); Unavailable."""
+    meeting = await hosted(services, caller, room_id)
+    if meeting.provider_room is not None:
+        raise Refused("not-available", "Mute people in the client of the meeting's media provider.")
     stay = await _stay(services, room_id, participant_id)
     if not stay.is_live(services.clock.now()):
         raise Refused("not-a-participant", "They have left the room.")
@@ -100,12 +107,14 @@ async def mute(services: Services, caller: Caller, room_id: MeetingId, participa
 async def set_role(
     services: Services, caller: Caller, room_id: MeetingId, participant_id: ParticipantId, role: Role
 ) -> Participant:
-    """Raises Refused: not-found, not-host, role-not-allowed; Unavailable (repeating it is harmless)."""
-    await hosted(services, caller, room_id)
+    """Raises Refused: not-found, not-host, role-not-allowed, provider-unavailable; Unavailable (repeating it is
+    harmless)."""
+    meeting = await hosted(services, caller, room_id)
     changed = await services.meetings.set_role(room_id, participant_id, role, now=services.clock.now())
     if isinstance(changed, Refused):
         raise changed
     await live.order_role(services, changed, caller.user_id)
+    await media.change_role(services, meeting, changed)
     return changed
 
 

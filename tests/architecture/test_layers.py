@@ -25,6 +25,7 @@ SDK_HOMES = {
     "azure": (
         "functions/",
         "function_app.py",
+        "conference/adapters/acs",
         "conference/adapters/azure",
         "conference/adapters/blob",
         "conference/adapters/cosmos",
@@ -36,6 +37,7 @@ SDK_HOMES = {
     "fastapi": ("functions/",),
     "httpx": ("conference/adapters/http_json.py",),
     "jwt": ("conference/adapters/jws.py",),
+    "livekit": ("conference/adapters/livekit.py",),
     "parley_dataplane": ("conference/adapters/media/native.py",),
     "pylibsrtp": ("conference/adapters/media",),
     "redis": ("conference/adapters/redis",),

@@ -82,3 +82,31 @@ def test_production_wants_an_https_origin(monkeypatch: pytest.MonkeyPatch) -> No
         Settings()
     monkeypatch.setenv("PARLEY_PUBLIC_URL", "https://meet.example.org")
     assert Settings().environment == "production"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"MEDIA_PROVIDER": "acs"}, "media_provider acs needs its address"),
+        ({"MEDIA_PROVIDER": "livekit"}, "media_provider livekit needs its address"),
+        ({"MEDIA_PROVIDER": "zoom"}, "media_provider"),
+        ({"LIVEKIT_URL": "wss://livekit.example.com"}, "livekit_url needs livekit_key and livekit_secret"),
+        ({"EMAIL_SENDER": "parley@example.com"}, "email_sender needs acs_endpoint"),
+        ({"ACS_TOKEN_MINUTES": "59"}, "acs_token_minutes"),
+    ],
+)
+def test_a_media_provider_that_is_half_set_up_is_refused(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], words: str
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(f"PARLEY_{name}", value)
+    with pytest.raises(ValidationError, match=words):
+        Settings()
+
+
+def test_a_media_provider_that_is_set_up_may_be_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_ACS_ENDPOINT", "https://parley.communication.azure.com")
+    monkeypatch.setenv("PARLEY_MEDIA_PROVIDER", "acs")
+    assert Settings().media_provider == "acs"
+    monkeypatch.setenv("PARLEY_LIVEKIT_SECRET", "hush")
+    assert "hush" not in repr(Settings())

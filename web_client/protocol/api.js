@@ -21,6 +21,8 @@
  *
  * @typedef {{id: string, email?: string, displayName: string, tenantId?: string}} Profile
  *
+ * @typedef {{name: 'acs' | 'livekit', roomId: string, identity: string, endpoint: string, token: string, expiresAt: string}} ProviderAccess
+ *
  * @typedef {object} JoinGrant
  * @property {string} participantId
  * @property {string} token
@@ -30,6 +32,7 @@
  * @property {string} expiresAt
  * @property {import('./messages.d.ts').Role} [role]
  * @property {string[]} [grants]
+ * @property {ProviderAccess} [provider] where another provider carries the media
  */
 
 export class Problem extends Error {

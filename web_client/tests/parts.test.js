@@ -10,6 +10,7 @@ import { ReceivePlan } from '../protocol/receive.js';
 import { JoinTrace } from '../protocol/trace.js';
 import { ICONS } from '../ui/icons.js';
 import { bestGrid, focusRects, gridRects, pageSize } from '../ui/layout.js';
+import { isElsewhere } from '../ui/provider_screen.js';
 import { dateOf, duration, initials, meetingIdOf, reason } from '../ui/texts.js';
 
 beforeEach(() => mock.timers.enable({ apis: ['setTimeout'] }));
@@ -271,4 +272,10 @@ test('every icon that is named exists, and every icon is used', () => {
   for (const [, name] of source.matchAll(/icon(?:Button)?\(\s*'([a-z-]+)'/g)) assert.ok(ICONS[name], name);
   for (const name of Object.keys(ICONS)) assert.ok(source.includes(`'${name}'`), `${name} is not used`);
   assert.ok(statSync(new URL('ui/icons.LICENSE', ROOT)).size > 0);
+});
+
+test('a meeting is elsewhere where it names another provider', () => {
+  const at = (/** @type {object | undefined} */ settings) => isElsewhere(/** @type {any} */ ({ settings }));
+  assert.deepEqual([at(undefined), at({}), at({ mediaProvider: 'parley' })], [false, false, false]);
+  assert.deepEqual([at({ mediaProvider: 'acs' }), at({ mediaProvider: 'livekit' })], [true, true]);
 });

@@ -8,6 +8,7 @@ import { consentQuestions, sendConsent } from './consent.js';
 import { devicePickers } from './device_pickers.js';
 import { el, field, icon, setAttribute, setIcon } from './dom.js';
 import { notice } from './notices.js';
+import { isElsewhere, providerScreen } from './provider_screen.js';
 import { dateOf, duration, initials, reason, timeOf } from './texts.js';
 import { topBar } from './top_bar.js';
 
@@ -194,6 +195,7 @@ class Prejoin {
     const { app, meetingId } = this;
     const displayName = this.name.value.trim() || app.profile?.displayName || 'Guest';
     localStorage.setItem(NAME, displayName);
+    if (this.#meeting && isElsewhere(this.#meeting)) return this.#joinElsewhere(this.#meeting);
     const { signalingUrl } = app.config;
     const call = new Call({
       api: app.api,
@@ -214,6 +216,19 @@ class Prejoin {
       app.show(callScreen(app, call, /** @type {Meeting} */ (this.#meeting)));
     } catch (error) {
       call.leave();
+      if (!this.#isClosed) this.#refused(error);
+    }
+  }
+
+  /** Another provider carries the media: there is a way in, and no call in this page. @param {Meeting} meeting */
+  async #joinElsewhere(meeting) {
+    const { app } = this;
+    const password = this.password.value;
+    const renew = () => app.api.join(meeting.id, { userId: app.profile?.id ?? '', ...(password ? { password } : {}) });
+    try {
+      const grant = await renew();
+      if (!this.#isClosed) app.show(providerScreen(app, meeting, grant, renew));
+    } catch (error) {
       if (!this.#isClosed) this.#refused(error);
     }
   }

@@ -33,6 +33,10 @@ const REASONS = {
     title: 'Joined elsewhere',
     text: 'You have joined this meeting in another window. The call goes on there.',
   },
+  'provider-unavailable': {
+    title: 'No media provider',
+    text: 'The provider of this meeting does not answer. Try again in a moment.',
+  },
   'sfu-unavailable': { title: 'No media server', text: 'No media server is free at the moment. Trying again.' },
   left: { title: 'You have left', text: 'The meeting goes on without you.' },
   'device-denied': {

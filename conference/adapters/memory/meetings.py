@@ -35,6 +35,7 @@ class _Room:
     participants: dict[ParticipantId, Participant] = field(default_factory=dict)
     chain: list[ConsentLog] = field(default_factory=list)
     removed: set[UserId] = field(default_factory=set)
+    identities: dict[UserId, str] = field(default_factory=dict)  # at the media provider
     event_seq: int = 0
 
     def stay_of(self, user_id: UserId) -> Participant | None:
@@ -318,6 +319,15 @@ class MemoryMeetingStore:
 
     async def consent(self, meeting_id: MeetingId, consent_id: ConsentId) -> ConsentLog | None:
         return next((entry for entry in await self.consents(meeting_id) if entry.id == consent_id), None)
+
+    # --- the media provider ---
+
+    async def provider_identity(self, meeting_id: MeetingId, user_id: UserId) -> str | None:
+        room = self._rooms.get(meeting_id)
+        return room.identities.get(user_id) if room else None
+
+    async def bind_provider_identity(self, meeting_id: MeetingId, user_id: UserId, identity: str) -> str:
+        return self._rooms[meeting_id].identities.setdefault(user_id, identity)
 
     # --- timers ---
 

@@ -9,7 +9,7 @@ from conference.adapters.cursors import decode_cursor, encode_cursor
 from conference.adapters.sql import rows
 from conference.adapters.sql.statements import insert_new
 from conference.adapters.sql.stays import end_stays
-from conference.adapters.sql.tables import meetings, participants, sessions
+from conference.adapters.sql.tables import meetings, participants, provider_identities, sessions
 from conference.adapters.sql.telling import know_user, locked, tell, write_changes
 from conference.domain import events
 from conference.domain.errors import Refused
@@ -142,3 +142,17 @@ def live_count(connection: sa.Connection, meeting_id: MeetingId, now: datetime) 
     live = (participants.c.left_at.is_(None), participants.c.lease_until > now)
     counted = sa.select(sa.func.count()).select_from(participants).where(participants.c.meeting_id == meeting_id, *live)
     return connection.execute(counted).scalar_one()
+
+
+def provider_identity(connection: sa.Connection, meeting_id: MeetingId, user_id: UserId) -> str | None:
+    """`MeetingStore.provider_identity`."""
+    named = (provider_identities.c.meeting_id == meeting_id, provider_identities.c.user_id == user_id)
+    return connection.execute(sa.select(provider_identities.c.identity).where(*named)).scalar_one_or_none()
+
+
+def bind_identity(connection: sa.Connection, meeting_id: MeetingId, user_id: UserId, identity: str) -> str:
+    """`MeetingStore.bind_provider_identity`."""
+    row = {"meeting_id": meeting_id, "user_id": user_id, "identity": identity}
+    if insert_new(connection, provider_identities, **row):
+        return identity
+    return provider_identity(connection, meeting_id, user_id) or identity

@@ -105,6 +105,12 @@ class SqlMeetingStore:
         found = await self._database.read(lambda c: consents.chain(c, meeting_id, consent_id=consent_id))
         return found[0] if found else None
 
+    async def provider_identity(self, meeting_id: MeetingId, user_id: UserId) -> str | None:
+        return await self._database.read(lambda c: aggregate.provider_identity(c, meeting_id, user_id))
+
+    async def bind_provider_identity(self, meeting_id: MeetingId, user_id: UserId, identity: str) -> str:
+        return await self._database.write(lambda c: aggregate.bind_identity(c, meeting_id, user_id, identity))
+
     async def expire_leases(self, now: datetime, *, limit: int = 1_000) -> Sequence[Participant]:
         ended: list[Participant] = []
         for meeting_id, stays_of in (await self._database.read(lambda c: timers.lapsed(c, now, limit))).items():

@@ -108,6 +108,7 @@ meetings: Final = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("event_seq", sa.Integer, nullable=False),  # number of the last domain event
     _text("fingerprint"),  # of the request that created it
+    _text("provider_room", nullable=True),
     sa.Index(None, "host_id", "start_time"),
     sa.Index(None, "host_id", "listed_at", "id"),
     sa.Index(None, "end_time"),
@@ -164,6 +165,15 @@ removals: Final = sa.Table(
     sa.Column("user_id", sa.Text, sa.ForeignKey("users.id"), primary_key=True),
     _text("removed_by"),
     _time("removed_at"),
+)
+
+# By what name the media provider of a meeting knows a user there.
+provider_identities: Final = sa.Table(
+    "provider_identities",
+    metadata,
+    _of("meeting_id", "meetings.id", primary_key=True),
+    sa.Column("user_id", sa.Text, primary_key=True),
+    _text("identity"),
 )
 
 consent_log: Final = sa.Table(

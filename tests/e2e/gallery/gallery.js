@@ -75,6 +75,15 @@ async function prejoin(meeting = {}, options = {}) {
   return app;
 }
 
+/** The meeting is at another provider. @param {{name: string, roomId: string, identity: string, endpoint: string}} way */
+async function elsewhere(way) {
+  const provider = { ...way, token: 'eyJhbGciOi', expiresAt: '2026-01-01T11:00:00Z' };
+  const grant = { participantId: 'p', token: 't', signalingUrl: '', iceServers: [], expiresAt: '', role: 'host', provider };
+  await prejoin({ settings: { mediaProvider: way.name }, isHost: true }, { join: () => Response.json(grant) });
+  await click('join-button');
+  await find('[data-testid="provider-screen"]');
+}
+
 /** A join that is refused. @param {string} slug @param {number} status @param {object} [meeting] @param {object} [extra] */
 async function refused(slug, status, meeting = {}, extra = {}) {
   await prejoin(meeting, { join: () => problem(slug, status, extra) });
@@ -173,6 +182,16 @@ export const states = {
     app.route();
     await find('[data-testid="notice"]');
   },
+  'prejoin-provider-away': () => refused('provider-unavailable', 503, { settings: { mediaProvider: 'acs' } }),
+  'elsewhere-acs': () =>
+    elsewhere({
+      name: 'acs',
+      roomId: '99445276259151407',
+      identity: '8:acs:3f1d7a52-5d0e-5c1b-9a55-7c3f0f0a9d11_0000001c-f2f4-5d1b-2c27-ad45ffb6d3e1',
+      endpoint: 'https://parley.communication.azure.com',
+    }),
+  'elsewhere-livekit': () =>
+    elsewhere({ name: 'livekit', roomId: MEETING, identity: ME, endpoint: 'wss://parley.livekit.example' }),
   call: () => call(),
   'call-attendee': () => call({ role: 'attendee' }),
   'call-viewer': () => call({ role: 'viewer' }),

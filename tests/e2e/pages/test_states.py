@@ -16,7 +16,8 @@ AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 HOME = ["signed-out", "home", "home-options", "home-empty", "home-loading", "home-down"]
 PREJOIN = [
     "prejoin", "prejoin-consent", "prejoin-no-choice", "prejoin-denied", "prejoin-no-device", "prejoin-busy",
-    "prejoin-password", "prejoin-early", "prejoin-full", "prejoin-ended",
+    "prejoin-password", "prejoin-early", "prejoin-full", "prejoin-ended", "prejoin-provider-away",
+    "elsewhere-acs", "elsewhere-livekit",
 ]  # fmt: skip
 CALL = [
     "call&people=1", "call&people=2", "call&people=5", "call&people=20", "call&people=100", "call-attendee",

@@ -1,5 +1,6 @@
 """Policies: every yes and every no, with its reason."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -21,11 +22,13 @@ from conference.domain.policies import (
     check_settings,
     created_id,
     may_change_role,
+    may_change_settings,
     may_enter,
     may_host,
     may_see,
     may_take_place,
     participant_id_of,
+    provider_of,
     role_of,
     user_id_of,
 )
@@ -97,6 +100,36 @@ def test_settings_are_judged_by_their_limits_and_by_what_works_here(
     settings: MeetingSettings, expected: str | None
 ) -> None:
     assert reason(check_settings(settings)) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (MeetingSettings(media_provider=MediaProvider.ACS), None),
+        (MeetingSettings(media_provider=MediaProvider.LIVEKIT), "not-available"),
+        (MeetingSettings(media_provider=MediaProvider.ACS, ai_enabled=True), "not-available"),
+        (MeetingSettings(media_provider=MediaProvider.ACS, is_recording_enabled=True), "not-available"),
+        (MeetingSettings(ai_enabled=True, is_recording_enabled=True), None),
+    ],
+)
+def test_a_provider_is_judged_by_what_is_set_up_and_by_what_it_gives(
+    settings: MeetingSettings, expected: str | None
+) -> None:
+    assert reason(check_settings(settings, (MediaProvider.PARLEY, MediaProvider.ACS))) == expected
+
+
+def test_a_meeting_that_chooses_no_provider_gets_one_that_does_what_it_asks_for() -> None:
+    assert provider_of(MeetingSettings(), MediaProvider.ACS) is MediaProvider.ACS
+    assert provider_of(MeetingSettings(), MediaProvider.PARLEY) is MediaProvider.PARLEY
+    assert provider_of(MeetingSettings(ai_enabled=True), MediaProvider.ACS) is MediaProvider.PARLEY
+    assert provider_of(MeetingSettings(is_recording_enabled=True), MediaProvider.LIVEKIT) is MediaProvider.PARLEY
+
+
+def test_the_provider_of_a_meeting_stays() -> None:
+    acs, own = MeetingSettings(media_provider=MediaProvider.ACS), MeetingSettings()
+    assert may_change_settings(own, replace(own, max_participants=9)) == ALLOWED
+    assert reason(may_change_settings(own, acs)) == "not-available"
+    assert reason(may_change_settings(acs, own)) == "not-available"
 
 
 # --- entering ---

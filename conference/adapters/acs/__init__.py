@@ -1,0 +1,1 @@
+"""Azure Communication Services: rooms and their users (port `MediaProvider`), e-mail (port `Notifier`)."""

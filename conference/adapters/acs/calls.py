@@ -1,0 +1,72 @@
+"""What every call to Azure Communication Services shares: options of the clients, limits, and what an error means.
+
+The SDKs' own repetition has no jitter, waits up to two minutes, and repeats what is not repeatable: it is off, and
+`Retries` takes its place.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from aiohttp import ClientConnectorError
+from azure.core.exceptions import AzureError, HttpResponseError
+
+from conference.adapters.retries import Failure, Retries
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+SERVICE: Final = "Azure Communication Services"
+_BUSY: Final = frozenset({429, 503})  # the service did not begin
+_BROKEN: Final = frozenset({408, 500, 502, 504})
+_LONGEST_WAIT_S: Final = 3_600.0
+
+
+def client_options(ca_file: Path | None) -> dict[str, Any]:
+    """Keyword arguments of each SDK client."""
+    trusted = {"connection_verify": str(ca_file)} if ca_file else {}
+    return {"retry_total": 0, "connection_timeout": 2, "read_timeout": 5, **trusted}
+
+
+class Calls:
+    """Runs calls of the SDKs within limits. Every failure is Unavailable."""
+
+    def __init__(self, retries: Retries) -> None:
+        self._retries = retries
+
+    async def run(self, call: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
+        """Raises Unavailable. `repeatable`: a second time does no more than the first."""
+        return await self._retries.run(SERVICE, call, judge, repeatable=repeatable)
+
+    async def run_until_gone(self, call: Callable[[], Awaitable[object]]) -> None:
+        """For what takes away: nothing there to take away is a success. Raises Unavailable."""
+
+        async def tolerant() -> None:
+            try:
+                await call()
+            except HttpResponseError as error:
+                if error.status_code != 404:
+                    raise
+
+        await self.run(tolerant)
+
+
+def judge(error: Exception) -> Failure | None:
+    """What an SDK's error says of a repetition; None for what is no SDK's error."""
+    if not isinstance(error, AzureError):
+        return None
+    if not isinstance(error, HttpResponseError):
+        # ServiceRequestError is also what azure-core makes of a connection that broke before the answer.
+        return Failure(untouched=isinstance(error.inner_exception, ClientConnectorError))
+    if error.status_code in _BUSY:
+        return Failure(untouched=True, after_s=_retry_after(getattr(error.response, "headers", {})))
+    if error.status_code in _BROKEN:
+        return Failure()
+    log.error("request refused", extra={"service": SERVICE, "status": error.status_code})
+    return Failure(retryable=False)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of Retry-After. A date, which these services do not send, counts as none."""
+    text = headers.get("Retry-After", "")
+    return min(float(text), _LONGEST_WAIT_S) if text.isascii() and text.isdigit() else None
