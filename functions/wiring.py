@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from conference import telemetry
 from conference.adapters.argon2 import Argon2Hasher
+from conference.adapters.entra import EntraCallerVerifier
 from conference.adapters.http_json import HttpJson
 from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.oidc import OidcCallerVerifier
@@ -24,6 +25,7 @@ from conference.adapters.sql import open_database, sql_stores
 from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
 from conference.domain.ids import Secret
+from conference.ports.tokens import CallerVerifier
 from conference.settings import Settings, settings
 from functions.services import ApiConfig, Services
 
@@ -93,6 +95,8 @@ def _config(chosen: Settings) -> ApiConfig:
         signaling_url=chosen.websocket_url,
         oidc_issuer=chosen.oidc_issuer,
         oidc_client_id=chosen.oidc_client_id,
+        # On one machine the setting names the loopback port, which is no address for a browser.
+        oidc_discovery_url=chosen.oidc_discovery_url if chosen.oidc_provider == "entra" else "",
         join_token_life=timedelta(seconds=chosen.join_token_seconds),
         consent_token_life=timedelta(seconds=chosen.consent_token_seconds),
         join_early=timedelta(minutes=chosen.join_early_minutes),
@@ -102,15 +106,32 @@ def _config(chosen: Settings) -> ApiConfig:
     )
 
 
-def _callers(chosen: Settings) -> OidcCallerVerifier:
+def _callers(chosen: Settings) -> CallerVerifier:
+    """Raises ValueError where the settings of Entra ID do not fit together."""
+    fetch_json = HttpJson(ca_file=chosen.ca_file)
+    tenants = frozenset(_listed(chosen.oidc_tenants))
+    skew = timedelta(seconds=chosen.clock_skew_seconds)
+    if chosen.oidc_provider == "entra":
+        return EntraCallerVerifier(
+            issuer=chosen.oidc_issuer,
+            audiences=frozenset(_listed(chosen.oidc_audience)),
+            fetch_json=fetch_json,
+            discovery_url=chosen.oidc_discovery_url,
+            tenants=tenants,
+            clients=frozenset(_listed(chosen.oidc_clients)),
+            scope=chosen.oidc_scope,
+            admin_role=chosen.admin_role,
+            admin_groups=frozenset(_listed(chosen.admin_groups)),
+            skew=skew,
+        )
     return OidcCallerVerifier(
         issuer=chosen.oidc_issuer,
         audience=chosen.oidc_audience,
-        fetch_json=HttpJson(ca_file=chosen.ca_file),
+        fetch_json=fetch_json,
         discovery_url=chosen.oidc_discovery_url,
-        tenants=frozenset(_listed(chosen.oidc_tenants)),
+        tenants=tenants,
         admin_role=chosen.admin_role,
-        skew=timedelta(seconds=chosen.clock_skew_seconds),
+        skew=skew,
     )
 
 
