@@ -48,6 +48,31 @@ class Settings(BaseSettings):
         None, description="Folder of the token signing keys; default: keys in the data folder."
     )
 
+    # --- Azure services ---
+    azure_credential: Literal["auto", "managed", "developer"] = Field(
+        "auto", description="Who signs in to Azure: the managed identity, or the developer; auto: by the environment."
+    )
+    azure_client_id: str = Field(
+        "", description="Client id of the user-assigned managed identity; empty: the system's own."
+    )
+    storage_account: str = Field("", description="Name of the Azure Storage account; gives the two endpoints below.")
+    blob_endpoint: str = Field("", description="Address of Blob storage; empty: the storage account's.")
+    queue_endpoint: str = Field("", description="Address of Queue storage; empty: the storage account's.")
+    storage_key: SecretStr | None = Field(
+        None, description="Account key of a storage emulator; refused for any other endpoint."
+    )
+    queues: Literal["embedded", "azure"] = Field(
+        "embedded", description="Where domain events wait: the database, or Azure Storage queues."
+    )
+    media_files: Literal["embedded", "azure"] = Field(
+        "embedded", description="Where recordings are kept: the data folder, or Blob storage."
+    )
+    recordings_container: str = Field("recordings", description="Blob container of the recordings.")
+    keyvault_url: str = Field(
+        "", description="Address of the Key Vault that wraps the token signing keys; empty: they stay in keys_dir."
+    )
+    keyvault_key: str = Field("parley", description="Name of the vault's key that wraps other keys.")
+
     # --- REST and tokens ---
     public_url: str = Field("http://127.0.0.1:8080", description="The one origin that browsers see.")
     signaling_url: str = Field("", description="WebSocket address given to clients; empty: derived from the origin.")
@@ -171,6 +196,19 @@ class Settings(BaseSettings):
         if self.environment == "production" and not self.public_url.startswith("https://"):
             raise ValueError("public_url has to be an https origin in production")
         return self
+
+    @property
+    def signs_in_managed(self) -> bool:
+        """Whether Azure is reached by the managed identity: in production, where nothing else is said."""
+        if self.azure_credential == "auto":
+            return self.environment == "production"
+        return self.azure_credential == "managed"
+
+    def storage_endpoint(self, service: Literal["blob", "queue"]) -> str:
+        """The address of the storage service; empty where none is set."""
+        given = self.blob_endpoint if service == "blob" else self.queue_endpoint
+        account = self.storage_account
+        return given or (f"https://{account}.{service}.core.windows.net" if account else "")
 
     @property
     def sql_url(self) -> str:

@@ -22,7 +22,11 @@ SDK_HOMES = {
     "aiortc": ("conference/adapters/media",),
     "argon2": ("conference/adapters/argon2.py",),
     "asyncpg": ("conference/adapters/sql",),
-    "azure": ("functions/", "function_app.py"),
+    "azure": (
+        "functions/",
+        "function_app.py",
+        "conference/adapters/azure",
+    ),
     "fastapi": ("functions/",),
     "httpx": ("conference/adapters/http_json.py",),
     "jwt": ("conference/adapters/jws.py",),
