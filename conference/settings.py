@@ -44,6 +44,10 @@ class Settings(BaseSettings):
         "redis://127.0.0.1:6379/0", repr=False, description="Redis 7.0 or later, or Valkey; rediss for TLS."
     )
     redis_cluster: bool = Field(False, description="The Redis server is a cluster (OSS cluster API).")
+    redis_entra: bool = Field(
+        False,
+        description="Tokens of Entra ID are the Redis password, renewed in live connections (Azure Managed Redis).",
+    )
     keys_dir: Path | None = Field(
         None, description="Folder of the token signing keys; default: keys in the data folder."
     )

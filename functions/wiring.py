@@ -17,9 +17,10 @@ from conference.adapters.http_json import HttpJson
 from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.oidc import OidcCallerVerifier
 from conference.adapters.public_keys import OwnPublicKeys
-from conference.adapters.redis.client import RedisClient, connect
+from conference.adapters.redis.client import RedisClient
 from conference.adapters.redis.limits import RedisRateLimiter
 from conference.adapters.redis.presence import RedisPresence
+from conference.adapters.redis.wiring import open_redis
 from conference.adapters.signing_keys import FileSigningKeys
 from conference.adapters.sql import open_database, sql_stores
 from conference.adapters.system import SystemClock, SystemIds
@@ -53,7 +54,7 @@ async def build(chosen: Settings | None = None) -> Wiring:
     ids = SystemIds()
     database = open_database(chosen.sql_url)
     stores = sql_stores(database, ids)
-    redis = connect(chosen.redis_url, cluster=chosen.redis_cluster)
+    redis, close_redis = open_redis(chosen)
     signing_keys = FileSigningKeys(chosen.keys_folder, ids)
     public_keys = OwnPublicKeys(signing_keys)
     passwords = Argon2Hasher()
@@ -81,7 +82,7 @@ async def build(chosen: Settings | None = None) -> Wiring:
         passwords=passwords,
         ice=_ice_servers(chosen),
     )
-    return Wiring(services, (database.close, redis.aclose, close_passwords))
+    return Wiring(services, (database.close, close_redis, close_passwords))
 
 
 def _no_answers(record: logging.LogRecord) -> bool:

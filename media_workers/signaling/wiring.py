@@ -10,9 +10,10 @@ from conference import telemetry
 from conference.adapters.http_json import HttpJson
 from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.public_keys import RemotePublicKeys
-from conference.adapters.redis.client import RedisClient, connect
+from conference.adapters.redis.client import RedisClient
 from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.adapters.redis.presence import RedisPresence
+from conference.adapters.redis.wiring import open_redis
 from conference.adapters.signing_keys import FileSigningKeys
 from conference.adapters.sql import open_database, sql_stores
 from conference.adapters.system import SystemClock, SystemIds
@@ -51,7 +52,8 @@ def build(chosen: Settings | None = None) -> Wiring:
     telemetry.configure(SERVICE_NAME, chosen)
     metrics, ids = Metrics(), SystemIds()
     process_id = str(uuid.uuid4())
-    redis = RedisClient(connect(chosen.redis_url, cluster=chosen.redis_cluster), observe=metrics.observe_redis)
+    server, close_redis = open_redis(chosen)
+    redis = RedisClient(server, observe=metrics.observe_redis)
     database = open_database(chosen.sql_url)
     stores = sql_stores(database, ids)
     services = Services(
@@ -68,7 +70,7 @@ def build(chosen: Settings | None = None) -> Wiring:
         options=options_of(chosen),
     )
     address = (chosen.signaling_host, chosen.signaling_port)
-    return Wiring(SignalingWorker(services), address, (redis.close, database.close))
+    return Wiring(SignalingWorker(services), address, (close_redis, database.close))
 
 
 def options_of(chosen: Settings) -> Options:

@@ -80,7 +80,7 @@ def test_an_order_that_cannot_be_followed_is_refused(body: bytes) -> None:
 
 
 _NAME = st.sampled_from(["down", "slow_s", "shift_s", "form", "claims", "discovery_issuer", "other"])
-_VALUE = st.sampled_from([None, 1, -1.5, "503", "b2c", [], {}, {"a": None}])
+_VALUE: st.SearchStrategy[Any] = st.sampled_from([None, 1, -1.5, "503", "b2c", [], {}, {"a": None}])
 
 
 @given(
