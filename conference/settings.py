@@ -33,7 +33,10 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"),
         description="OTLP over http/protobuf collector (for example the .NET Aspire Dashboard); unset exports nothing.",
     )
-    debug_hooks: bool = Field(False, description="Allows fault scenarios on signaling and SFU; ignored in production.")
+    debug_hooks: bool = Field(
+        False,
+        description="Allows faults on demand in signaling, SFU and the local identity provider; not in production.",
+    )
     ca_file: Path | None = Field(None, description="Extra certificate authority that outgoing TLS trusts.")
 
     # --- stores ---
@@ -50,6 +53,10 @@ class Settings(BaseSettings):
         "redis://127.0.0.1:6379/0", repr=False, description="Redis 7.0 or later, or Valkey; rediss for TLS."
     )
     redis_cluster: bool = Field(False, description="The Redis server is a cluster (OSS cluster API).")
+    redis_entra: bool = Field(
+        False,
+        description="Tokens of Entra ID are the Redis password, renewed in live connections (Azure Managed Redis).",
+    )
     keys_dir: Path | None = Field(
         None, description="Folder of the token signing keys; default: keys in the data folder."
     )
@@ -105,11 +112,19 @@ class Settings(BaseSettings):
     public_url: str = Field("http://127.0.0.1:8080", description="The one origin that browsers see.")
     signaling_url: str = Field("", description="WebSocket address given to clients; empty: derived from the origin.")
     oidc_issuer: str = Field("", description="Issuer of callers' tokens, compared exactly; keys come by discovery.")
+    oidc_provider: Literal["any", "entra"] = Field(
+        "any", description="Rules for callers' tokens: those of any OIDC issuer, or of Entra ID, External ID and B2C."
+    )
     oidc_discovery_url: str = Field("", description="Where to read the discovery document; empty: under the issuer.")
     oidc_client_id: str = Field("parley-web", description="Client id of the page at the issuer.")
-    oidc_audience: str = Field("parley-web", description="Audience that callers' tokens must carry.")
+    oidc_audience: str = Field(
+        "parley-web", description="Audience that callers' tokens must carry; entra: comma list, one of which is there."
+    )
     oidc_tenants: str = Field("", description="Comma list of tenant ids that may call; empty: any of the issuer.")
+    oidc_clients: str = Field("", description="entra: comma list of clients whose access tokens are taken; empty: any.")
+    oidc_scope: str = Field("", description="entra: scope that a person's access token must carry; empty: none.")
     admin_role: str = Field("Parley.Admin", description="App role that makes a caller an admin of their tenant.")
+    admin_groups: str = Field("", description="entra: comma list of group ids whose members are admins, too.")
     join_token_seconds: int = Field(300, ge=1, le=600, description="Life of a join token; also the first lease.")
     consent_token_seconds: int = Field(600, ge=1, le=3600, description="Life of a consent token.")
     clock_skew_seconds: int = Field(30, ge=0, le=120, description="Tolerated difference of clocks in callers' tokens.")

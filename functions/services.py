@@ -32,6 +32,7 @@ class ApiConfig:
     signaling_url: str
     oidc_issuer: str
     oidc_client_id: str
+    oidc_discovery_url: str  # for browsers; empty: under the issuer
     join_token_life: timedelta
     consent_token_life: timedelta
     join_early: timedelta

@@ -16,13 +16,15 @@ from conference import telemetry
 from conference.adapters.argon2 import Argon2Hasher
 from conference.adapters.files import FilesMediaFiles
 from conference.adapters.files.links import MEDIA_PATH, Links, shared_secret
+from conference.adapters.entra import EntraCallerVerifier
 from conference.adapters.http_json import HttpJson
 from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.oidc import OidcCallerVerifier
 from conference.adapters.public_keys import OwnPublicKeys
-from conference.adapters.redis.client import RedisClient, connect
+from conference.adapters.redis.client import RedisClient
 from conference.adapters.redis.limits import RedisRateLimiter
 from conference.adapters.redis.presence import RedisPresence
+from conference.adapters.redis.wiring import open_redis
 from conference.adapters.signing_keys import FileSigningKeys
 from conference.adapters.stores import CosmosAccount, open_stores
 from conference.adapters.system import SystemClock, SystemIds
@@ -31,6 +33,7 @@ from conference.domain.ids import Secret
 from conference.domain.meetings import MediaProvider as ProviderName
 from conference.ports.media_provider import MediaProvider, OwnMedia
 from conference.ports.notifier import Notifier, Silent
+from conference.ports.tokens import CallerVerifier
 from conference.settings import Settings, settings
 from functions.services import ApiConfig, Services
 
@@ -76,6 +79,10 @@ async def build(chosen: Settings | None = None, credential: "AsyncTokenCredentia
     signing_keys = (
         azure.signing_keys(ids) if azure and chosen.keyvault_url else FileSigningKeys(chosen.keys_folder, ids)
     )
+    database = open_database(chosen.sql_url)
+    stores = sql_stores(database, ids)
+    redis, close_redis = open_redis(chosen)
+    signing_keys = FileSigningKeys(chosen.keys_folder, ids)
     public_keys = OwnPublicKeys(signing_keys)
     passwords = Argon2Hasher()
 
@@ -123,6 +130,7 @@ def _media_folder(chosen: Settings, clock: SystemClock) -> FilesMediaFiles:
         folder, clock, Links(f"{chosen.public_url}{MEDIA_PATH}", shared_secret(folder / "links.key"))
     )
     return Wiring(services, (database.close, redis.aclose, close_passwords, *close_services))
+    return Wiring(services, (database.close, close_redis, close_passwords))
 
 
 def _no_answers(record: logging.LogRecord) -> bool:
@@ -136,6 +144,8 @@ def _config(chosen: Settings) -> ApiConfig:
         signaling_url=chosen.websocket_url,
         oidc_issuer=chosen.oidc_issuer,
         oidc_client_id=chosen.oidc_client_id,
+        # On one machine the setting names the loopback port, which is no address for a browser.
+        oidc_discovery_url=chosen.oidc_discovery_url if chosen.oidc_provider == "entra" else "",
         join_token_life=timedelta(seconds=chosen.join_token_seconds),
         consent_token_life=timedelta(seconds=chosen.consent_token_seconds),
         join_early=timedelta(minutes=chosen.join_early_minutes),
@@ -178,14 +188,32 @@ def _credentials(chosen: Settings) -> "Credentials":
 
 
 def _callers(chosen: Settings) -> OidcCallerVerifier:
+def _callers(chosen: Settings) -> CallerVerifier:
+    """Raises ValueError where the settings of Entra ID do not fit together."""
+    fetch_json = HttpJson(ca_file=chosen.ca_file)
+    tenants = frozenset(_listed(chosen.oidc_tenants))
+    skew = timedelta(seconds=chosen.clock_skew_seconds)
+    if chosen.oidc_provider == "entra":
+        return EntraCallerVerifier(
+            issuer=chosen.oidc_issuer,
+            audiences=frozenset(_listed(chosen.oidc_audience)),
+            fetch_json=fetch_json,
+            discovery_url=chosen.oidc_discovery_url,
+            tenants=tenants,
+            clients=frozenset(_listed(chosen.oidc_clients)),
+            scope=chosen.oidc_scope,
+            admin_role=chosen.admin_role,
+            admin_groups=frozenset(_listed(chosen.admin_groups)),
+            skew=skew,
+        )
     return OidcCallerVerifier(
         issuer=chosen.oidc_issuer,
         audience=chosen.oidc_audience,
-        fetch_json=HttpJson(ca_file=chosen.ca_file),
+        fetch_json=fetch_json,
         discovery_url=chosen.oidc_discovery_url,
-        tenants=frozenset(_listed(chosen.oidc_tenants)),
+        tenants=tenants,
         admin_role=chosen.admin_role,
-        skew=timedelta(seconds=chosen.clock_skew_seconds),
+        skew=skew,
     )
 
 

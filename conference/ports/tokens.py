@@ -24,6 +24,8 @@ RefusalCause = Literal[
     "iss",
     "aud",
     "tenant",
+    "client",
+    "scope",
     "nbf",
     "expired",
     "replayed",

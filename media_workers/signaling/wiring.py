@@ -13,9 +13,10 @@ from conference import telemetry
 from conference.adapters.http_json import HttpJson
 from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.public_keys import RemotePublicKeys
-from conference.adapters.redis.client import RedisClient, connect
+from conference.adapters.redis.client import RedisClient
 from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.adapters.redis.presence import RedisPresence
+from conference.adapters.redis.wiring import open_redis
 from conference.adapters.signing_keys import FileSigningKeys
 from conference.adapters.stores import CosmosAccount, open_stores
 from conference.adapters.system import SystemClock, SystemIds
@@ -57,7 +58,8 @@ def build(chosen: Settings | None = None, credential: "AsyncTokenCredential | No
     telemetry.configure(SERVICE_NAME, chosen)
     metrics, ids = Metrics(), SystemIds()
     process_id = str(uuid.uuid4())
-    redis = RedisClient(connect(chosen.redis_url, cluster=chosen.redis_cluster), observe=metrics.observe_redis)
+    server, close_redis = open_redis(chosen)
+    redis = RedisClient(server, observe=metrics.observe_redis)
     opened = open_stores(ids, sql_url=chosen.sql_url, cosmos=_cosmos(chosen, credential))
     services = Services(
         process_id=process_id,
@@ -73,7 +75,7 @@ def build(chosen: Settings | None = None, credential: "AsyncTokenCredential | No
         options=options_of(chosen),
     )
     address = (chosen.signaling_host, chosen.signaling_port)
-    return Wiring(SignalingWorker(services), address, (redis.close, opened.close))
+    return Wiring(SignalingWorker(services), address, (close_redis, opened.close))
 
 
 def _cosmos(chosen: Settings, credential: "AsyncTokenCredential | None") -> CosmosAccount | None:
