@@ -23,6 +23,8 @@ from conference.adapters.signing_keys import FileSigningKeys
 from conference.adapters.sql import open_database, sql_stores
 from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
+from conference.adapters.webhook_http import HttpWebhookSender
+from conference.adapters.webhook_secrets import FileKey, SealedWebhookSecrets
 from conference.domain.ids import Secret
 from conference.settings import Settings, settings
 from functions.services import ApiConfig, Services
@@ -78,6 +80,9 @@ async def build(chosen: Settings | None = None) -> Wiring:
         public_keys=public_keys,
         passwords=passwords,
         ice=_ice_servers(chosen),
+        webhooks=stores.webhooks,
+        webhook_sender=HttpWebhookSender(ca_file=chosen.ca_file, loopback=_loopback_webhooks(chosen)),
+        webhook_secrets=SealedWebhookSecrets(FileKey(chosen.keys_folder)),
     )
     return Wiring(services, (database.close, redis.aclose, close_passwords))
 
@@ -99,7 +104,12 @@ def _config(chosen: Settings) -> ApiConfig:
         idle_room_s=float(chosen.room_ttl_seconds),
         retention=timedelta(days=chosen.retention_days),
         requests_per_minute=chosen.rate_limit_per_minute,
+        loopback_webhooks=_loopback_webhooks(chosen),
     )
+
+
+def _loopback_webhooks(chosen: Settings) -> bool:
+    return chosen.environment != "production"
 
 
 def _callers(chosen: Settings) -> OidcCallerVerifier:

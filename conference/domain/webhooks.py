@@ -128,6 +128,8 @@ def parse_url(text: str, *, loopback: bool) -> WebhookUrl:
     except ValueError:
         raise ValueError("The url cannot be read.") from None
     scheme, host = parts.scheme, parts.hostname or ""
+    if "[" in parts.netloc and ":" not in host:  # RFC 3986 3.2.2: a version of IP that is yet to come
+        raise ValueError("The url cannot be read.")
     if scheme not in _PORTS or "@" in parts.netloc or "#" in text or port == 0:
         raise ValueError("The url is https, without user name and fragment.")
     on_this_machine = loopback and is_loopback(host)

@@ -8,19 +8,22 @@ endpoints belong to their tenant's, streams and attempts to their endpoint's.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from conference.domain.errors import Refused
 from conference.domain.ids import MeetingId, Secret, TenantId, WebhookId
 from conference.domain.webhooks import WebhookAttempt, WebhookEndpoint
 
+SEND_TIMEOUT_S: Final = 10.0  # of one delivery as a whole: less than a lease holds
+
 
 @dataclass(frozen=True, slots=True)
 class StreamLease:
-    """The right to send one room's events to one endpoint. `token` proves it; `attempts` counts the failed tries of the
-    event `next_seq`, the first of them at `failing_since`."""
+    """The right to send one room's events to one endpoint, until `held_until`. `token` proves it; `attempts` counts
+    the failed tries of the event `next_seq`, the first of them at `failing_since`; `dead` says that it was given up."""
 
     token: str
+    held_until: datetime
     tenant_id: TenantId
     endpoint_id: WebhookId
     meeting_id: MeetingId
@@ -28,6 +31,7 @@ class StreamLease:
     last_seq: int
     attempts: int
     failing_since: datetime | None
+    dead: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,6 @@ class WebhookAnswer:
 
 class WebhookSender(Protocol):
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> WebhookAnswer:
-        """Posts once, to the addresses that were checked, without following redirects. Raises nothing of the
-        network: whatever goes wrong is an answer."""
+        """Posts once, to an address that was checked, without following redirects, within SEND_TIMEOUT_S. Raises
+        nothing of the network: whatever goes wrong is an answer."""
         ...

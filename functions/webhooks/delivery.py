@@ -1,14 +1,14 @@
 """Domain events on their way to webhooks: offered by the relay of the outbox, delivered by a timer.
 
-In order per room and endpoint, one at a time, at least once (docs/adr/0020): whoever has the lease of a stream sends its
-events one after the other, and stores after each how far it is. A failed event is tried again later and later, and the
-room's newer ones wait behind it; after three days it is dead and its endpoint is paused.
+In order per room and endpoint, one at a time, at least once (docs/adr/0020): whoever has the lease of a stream sends
+its events one after the other, and stores after each how far it is. A failed event is tried again later and later, and
+the room's newer ones wait behind it; after three days it is dead and its endpoint is paused.
 """
 
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,7 +24,7 @@ from conference.domain.webhooks import (
     WebhookStatus,
     next_attempt,
 )
-from conference.ports.webhooks import Settlement, StreamLease, WebhookAnswer
+from conference.ports.webhooks import SEND_TIMEOUT_S, Settlement, StreamLease, WebhookAnswer
 from conference.protocol.events import encode_event
 from conference.protocol.webhooks import delivery_headers
 from functions.services import Services
@@ -35,6 +35,7 @@ RUN_S: Final = 20.0  # of one run of the timer; what has been begun is finished
 STREAMS: Final = 32  # under way at once in a run
 PER_ENDPOINT: Final = 8  # of them to one endpoint, over all instances
 EVENTS: Final = 50  # of one lease, then the next stream has its turn
+_LOOK_S: Final = 1.0  # how often a run looks for more, while it waits for receivers
 _PAUSES: Final = 5  # tries to pause an endpoint that is being changed
 
 
@@ -86,7 +87,7 @@ class _Run:
     async def go(self) -> None:
         away: Unavailable | None = None
         async with asyncio.TaskGroup() as group:
-            while away is None:
+            while True:
                 try:
                     leases = await self._claim()
                 except Unavailable as error:
@@ -98,7 +99,7 @@ class _Run:
                     task.add_done_callback(self._running.discard)
                 if not self._running:
                     break
-                await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(self._running, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         if away is not None:
             raise away
 
@@ -114,7 +115,8 @@ class _Run:
         ids = {"webhookId": lease.endpoint_id, "meetingId": lease.meeting_id}
         with telemetry.span("webhook deliver", attributes={"parley.webhook.id": lease.endpoint_id}):
             try:
-                self.delivered += await Turn(self._services, lease).take(self._until)
+                delivered = await Turn(self._services, lease).take(self._until)
+                self.delivered += delivered  # not in one line: the sum would be read before the turn
             except ParleyError as error:
                 log.warning("a webhook's turn failed", extra={**ids, "error": type(error).__name__})
             except Exception:
@@ -123,17 +125,25 @@ class _Run:
 
 @dataclass
 class Turn:
-    """The sending of one room's events to one endpoint, under one lease."""
+    """The sending of one room's events to one endpoint, under one lease. `standing` is how far the stream is."""
 
     services: Services
     lease: StreamLease
     delivered: int = 0
+    held_until: datetime = field(init=False)
+    standing: Settlement = field(init=False)
+
+    def __post_init__(self) -> None:
+        lease = self.lease
+        self.standing = Settlement(
+            lease.next_seq, None, attempts=lease.attempts, failing_since=lease.failing_since, dead=lease.dead
+        )
+        self.held_until = lease.held_until
 
     async def take(self, until: datetime) -> int:
         """Sends until nothing is left, an event fails, or the time is over; gives the number delivered. Raises
         Unavailable."""
         lease, services = self.lease, self.services
-        attempts, failing_since = lease.attempts, lease.failing_since
         found = await services.outbox.events(lease.meeting_id, since=lease.next_seq, limit=EVENTS)
         following = lease.last_seq + 1 if len(found) < EVENTS else found[-1].seq + 1
         for event in found:
@@ -144,32 +154,29 @@ class Turn:
             if endpoint is None:
                 return self.delivered  # and its streams are gone with it
             if endpoint.status is WebhookStatus.PAUSED:
-                await self._park(Settlement(event.seq, None, attempts=attempts, failing_since=failing_since))
+                await self._park(replace(self.standing, next_seq=event.seq))
                 return self.delivered
-            if endpoint.wants(event.type):
-                if not await self._sent(endpoint, event, attempts, failing_since):
-                    return self.delivered
-                self.delivered += 1
-                attempts, failing_since = 0, None
-        now = services.clock.now()
-        await services.webhooks.settle(
-            lease, Settlement(following, now, attempts=attempts, failing_since=failing_since)
-        )
+            if endpoint.wants(event.type) and not await self._sent(endpoint, event):
+                return self.delivered
+        given_back = replace(self.standing, next_seq=following, due_at=services.clock.now(), held_until=None)
+        await services.webhooks.settle(lease, given_back)
         return self.delivered
 
-    async def _sent(
-        self, endpoint: WebhookEndpoint, event: DomainEvent, attempts: int, failing_since: datetime | None
-    ) -> bool:
+    async def _sent(self, endpoint: WebhookEndpoint, event: DomainEvent) -> bool:
         """Sends the event and settles. True where it was taken and the lease is still ours."""
-        answer, attempt = await self._attempt(endpoint, event, attempts + 1)
+        if self.services.clock.now() + timedelta(seconds=SEND_TIMEOUT_S) > self.held_until:
+            return False  # this process stood still: somebody else may be sending by the time that we are done
+        attempts = self.standing.attempts + 1
+        answer, attempt = await self._attempt(endpoint, event, attempts)
         now = self.services.clock.now()
         if answer.is_success:
-            held_until = now + timedelta(seconds=HOLD_S)
-            settlement = Settlement(event.seq + 1, now, held_until=held_until)
-            return await self.services.webhooks.settle(self.lease, settlement, attempt)
-        since = failing_since or attempt.at
-        again = next_attempt(now, failing_since=since, attempts=attempts + 1, seed=f"{endpoint.id}/{event.id}")
-        failed = Settlement(event.seq, again, attempts=attempts + 1, failing_since=since)
+            self.delivered += 1
+            self.held_until = now + timedelta(seconds=HOLD_S)
+            self.standing = Settlement(event.seq + 1, now, held_until=self.held_until)
+            return await self.services.webhooks.settle(self.lease, self.standing, attempt)
+        since = self.standing.failing_since or attempt.at
+        again = next_attempt(now, failing_since=since, attempts=attempts, seed=f"{endpoint.id}/{event.id}")
+        failed = Settlement(event.seq, again, attempts=attempts, failing_since=since)
         if again is not None:
             await self.services.webhooks.settle(self.lease, failed, attempt)
         else:
@@ -184,9 +191,7 @@ class Turn:
         secrets = [
             await services.webhook_secrets.open(secret.sealed, endpoint.id) for secret in endpoint.valid_secrets(began)
         ]
-        headers = delivery_headers(
-            event, body, webhook_id=endpoint.id, attempt=number, secrets=secrets, now=began
-        )
+        headers = delivery_headers(event, body, webhook_id=endpoint.id, attempt=number, secrets=secrets, now=began)
         answer = await services.webhook_sender.send(endpoint.url, body, headers)
         took = services.clock.now() - began
         outcome = AttemptOutcome.DELIVERED if answer.is_success else AttemptOutcome.FAILED

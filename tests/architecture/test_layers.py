@@ -24,7 +24,7 @@ SDK_HOMES = {
     "asyncpg": ("conference/adapters/sql",),
     "azure": ("functions/", "function_app.py"),
     "fastapi": ("functions/",),
-    "httpx": ("conference/adapters/http_json.py",),
+    "httpx": ("conference/adapters/http_json.py", "conference/adapters/webhook_http.py"),
     "jwt": ("conference/adapters/jws.py",),
     "parley_dataplane": ("conference/adapters/media/native.py",),
     "pylibsrtp": ("conference/adapters/media",),

@@ -253,14 +253,18 @@ async def test_a_parked_stream_waits_for_a_wake_or_an_event(stores: Stores, cloc
 async def test_a_dead_event_is_tried_again_or_passed_over(
     stores: Stores, clock: ManualClock, skip_dead: bool, goes_on_with: int
 ) -> None:
-    endpoint, _ = await _offered(stores, clock.now(), 1, 2)
+    endpoint, room = await _offered(stores, clock.now(), 1, 2)
     (lease,) = await _claimed(stores.webhooks, clock.now())
     dead = Settlement(1, None, attempts=99, failing_since=clock.now(), dead=True)
+    assert await stores.webhooks.settle(lease, dead)
+    await stores.webhooks.offer(endpoint.id, room.id, 3, clock.now())
+    (lease,) = await _claimed(stores.webhooks, clock.now())
+    assert (lease.next_seq, lease.attempts, lease.failing_since, lease.dead) == (1, 99, clock.now(), True)
     assert await stores.webhooks.settle(lease, dead)
     for _ in range(2):  # the second finds no dead event
         await stores.webhooks.wake(endpoint.id, clock.advance(60), skip_dead=skip_dead)
     (again,) = await _claimed(stores.webhooks, clock.now())
-    assert (again.next_seq, again.attempts, again.failing_since) == (goes_on_with, 0, None)
+    assert (again.next_seq, again.attempts, again.failing_since, again.dead) == (goes_on_with, 0, None, False)
 
 
 async def test_a_dead_event_that_was_the_last_leaves_nothing_when_passed_over(

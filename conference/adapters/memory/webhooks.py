@@ -109,9 +109,18 @@ class MemoryWebhookStore:
 
     def _lease(self, key: tuple[WebhookId, MeetingId], stream: _Stream, until: datetime) -> StreamLease:
         stream.token, stream.held_until = self._ids.new(), until
-        tenant_id = self._endpoints[key[0]][0].tenant_id
-        numbers = (stream.next_seq, stream.last_seq, stream.attempts, stream.failing_since)
-        return StreamLease(stream.token, tenant_id, *key, *numbers)
+        return StreamLease(
+            token=stream.token,
+            held_until=until,
+            tenant_id=self._endpoints[key[0]][0].tenant_id,
+            endpoint_id=key[0],
+            meeting_id=key[1],
+            next_seq=stream.next_seq,
+            last_seq=stream.last_seq,
+            attempts=stream.attempts,
+            failing_since=stream.failing_since,
+            dead=stream.dead,
+        )
 
     async def settle(self, lease: StreamLease, settlement: Settlement, attempt: WebhookAttempt | None = None) -> bool:
         stream = self._streams.get((lease.endpoint_id, lease.meeting_id))

@@ -114,6 +114,7 @@ class SqlWebhookStore:
         connection.execute(sa.update(webhook_streams).where(*one).values(token=token, held_until=until))
         return StreamLease(
             token,
+            until,
             TenantId(row.tenant_id),
             WebhookId(row.endpoint_id),
             MeetingId(row.meeting_id),
@@ -121,6 +122,7 @@ class SqlWebhookStore:
             row.last_seq,
             row.attempts,
             row.failing_since,
+            row.dead,
         )
 
     async def settle(self, lease: StreamLease, settlement: Settlement, attempt: WebhookAttempt | None = None) -> bool:

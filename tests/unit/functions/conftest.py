@@ -29,6 +29,7 @@ from conference.domain.records import AuditAction, AuditEvent
 from conference.ports.presence import RoomEvent
 from functions.app import create_app
 from functions.services import ApiConfig, Services
+from tests.support.webhooks import PlainSecrets, Receivers
 
 TENANT = TenantId("5f0c1d9e-6b3a-4c58-9a47-2e8d7b1f4a60")
 OTHER_TENANT = TenantId("0d0f7c3e-0f0e-4a9c-8f3e-2f5c0e6b7d11")
@@ -183,6 +184,7 @@ CONFIG = ApiConfig(
     idle_room_s=120.0,
     retention=timedelta(days=365),
     requests_per_minute=600,
+    loopback_webhooks=False,
 )
 
 
@@ -210,6 +212,9 @@ def memory_services(clock: ManualClock, presence: MemoryPresence) -> Services:
         public_keys=public_keys,
         passwords=PlainHasher(),
         ice=TurnIceServers(["turn:127.0.0.1:3478"], Secret("shared")),
+        webhooks=stores.webhooks,
+        webhook_sender=Receivers(),
+        webhook_secrets=PlainSecrets(),
     )
 
 
