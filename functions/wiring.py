@@ -58,6 +58,8 @@ async def build(chosen: Settings | None = None) -> Wiring:
     public_keys = OwnPublicKeys(signing_keys)
     passwords = Argon2Hasher()
 
+    sender = HttpWebhookSender(ca_file=chosen.ca_file, loopback=_loopback_webhooks(chosen))
+
     async def close_passwords() -> None:
         passwords.close()
 
@@ -81,10 +83,10 @@ async def build(chosen: Settings | None = None) -> Wiring:
         passwords=passwords,
         ice=_ice_servers(chosen),
         webhooks=stores.webhooks,
-        webhook_sender=HttpWebhookSender(ca_file=chosen.ca_file, loopback=_loopback_webhooks(chosen)),
+        webhook_sender=sender,
         webhook_secrets=SealedWebhookSecrets(FileKey(chosen.keys_folder)),
     )
-    return Wiring(services, (database.close, redis.aclose, close_passwords))
+    return Wiring(services, (database.close, redis.aclose, close_passwords, sender.close))
 
 
 def _no_answers(record: logging.LogRecord) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,8 @@ from conference.ports.webhooks import SEND_TIMEOUT_S, SendError, WebhookAnswer
 _CONNECT_S: Final = 3.0
 _ADDRESSES: Final = 3  # tried one after the other while none lets us connect
 
+_RESOLVERS: Final = 32  # threads: a look-up cannot be broken off, and the loop's own threads serve joins
+
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
@@ -31,14 +34,9 @@ class _Failed(Exception):
         self.error: SendError = error
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of a name, in the system's order. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
 class HttpWebhookSender:
-    """`loopback` allows this machine as a receiver, also without TLS; never in production."""
+    """`loopback` allows this machine as a receiver, also without TLS; never in production. `resolve` gives the
+    addresses of a name, or raises OSError; the system's resolver where it is left out."""
 
     def __init__(
         self,
@@ -46,10 +44,16 @@ class HttpWebhookSender:
         ca_file: Path | None = None,
         loopback: bool = False,
         timeout_s: float = SEND_TIMEOUT_S,
-        resolve: Resolve = resolve,
+        resolve: Resolve | None = None,
     ) -> None:
-        self._ca_file, self._loopback, self._timeout_s, self._resolve = ca_file, loopback, timeout_s, resolve
+        self._ca_file, self._loopback, self._timeout_s = ca_file, loopback, timeout_s
+        self._resolve = resolve or self._ask_system
+        self._threads = ThreadPoolExecutor(_RESOLVERS, "webhook-resolve")  # begun when they are needed
         self._tls: ssl.SSLContext | None = None
+
+    async def close(self) -> None:
+        """Does not wait for look-ups under way."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> WebhookAnswer:
         try:
@@ -84,6 +88,13 @@ class HttpWebhookSender:
         if not all(self._may_reach(target, address) for address in found):
             raise _Failed("address-refused")
         return found[:_ADDRESSES]
+
+    async def _ask_system(self, host: str, port: int) -> Sequence[str]:
+        def ask() -> list[str]:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
 
     def _may_reach(self, target: WebhookUrl, address: IpAddress) -> bool:
         if self._loopback and address.is_loopback:

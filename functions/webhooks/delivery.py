@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from conference import telemetry
-from conference.domain.errors import ParleyError, Refused, Unavailable
+from conference.domain.errors import ParleyError, Unavailable
 from conference.domain.ids import MeetingId, TenantId, WebhookId
 from conference.domain.records import DomainEvent
 from conference.domain.webhooks import (
@@ -28,6 +28,7 @@ from conference.ports.webhooks import SEND_TIMEOUT_S, Settlement, StreamLease, W
 from conference.protocol.events import encode_event
 from conference.protocol.webhooks import delivery_headers
 from functions.services import Services
+from functions.webhooks.changing import changing, paused_for
 
 log = logging.getLogger(__name__)
 HOLD_S: Final = 60.0  # of a lease, renewed with every event: more than a store and a receiver together may take
@@ -36,7 +37,6 @@ STREAMS: Final = 32  # under way at once in a run
 PER_ENDPOINT: Final = 8  # of them to one endpoint, over all instances
 EVENTS: Final = 50  # of one lease, then the next stream has its turn
 _LOOK_S: Final = 1.0  # how often a run looks for more, while it waits for receivers
-_PAUSES: Final = 5  # tries to pause an endpoint that is being changed
 
 
 class Audience:
@@ -213,20 +213,15 @@ class Turn:
     async def _give_up(self, endpoint_id: WebhookId, failed: Settlement, attempt: WebhookAttempt) -> None:
         """The endpoint is paused first: the other way round, a crash in between would leave a stream that nobody
         wakes."""
-        await self._pause(endpoint_id)
+        now = self.services.clock.now()
+        await changing(
+            self.services,
+            self.lease.tenant_id,
+            endpoint_id,
+            lambda endpoint: paused_for(endpoint, PauseReason.DEAD_EVENT, now),
+        )
         log.warning("a webhook is paused", extra={"webhookId": endpoint_id, "meetingId": self.lease.meeting_id})
         await self._park(replace(failed, dead=True), replace(attempt, outcome=AttemptOutcome.DEAD))
-
-    async def _pause(self, endpoint_id: WebhookId) -> None:
-        """Raises Unavailable where it is changed all the time; the event is then tried once more."""
-        for _ in range(_PAUSES):
-            endpoint = await self.services.webhooks.get(self.lease.tenant_id, endpoint_id)
-            if endpoint is None or endpoint.status is WebhookStatus.PAUSED:
-                return
-            paused = paused_for(endpoint, PauseReason.DEAD_EVENT, self.services.clock.now())
-            if not isinstance(await self.services.webhooks.change(paused), Refused):
-                return
-        raise Unavailable("a webhook")
 
     async def _park(self, settlement: Settlement, attempt: WebhookAttempt | None = None) -> None:
         """Puts the stream of a paused endpoint aside, until it is resumed. Who resumes wakes what is parked; if that
@@ -236,7 +231,3 @@ class Turn:
         endpoint = await self.services.webhooks.get(self.lease.tenant_id, self.lease.endpoint_id)
         if endpoint is not None and endpoint.status is WebhookStatus.ACTIVE:
             await self.services.webhooks.wake(endpoint.id, self.services.clock.now())
-
-
-def paused_for(endpoint: WebhookEndpoint, reason: PauseReason, now: datetime) -> WebhookEndpoint:
-    return replace(endpoint, status=WebhookStatus.PAUSED, pause_reason=reason, paused_at=now)

@@ -107,7 +107,7 @@ async def delete_webhook(webhook_id: WebhookPath, services: ServicesOf, caller: 
 @router.post(
     "/{id}/secret",
     operation_id="changeWebhookSecret",
-    responses=refusals(*WRITES, *_READ, "precondition-failed"),
+    responses=refusals(*WRITES, *_READ),
 )
 async def change_webhook_secret(
     webhook_id: WebhookPath,
@@ -128,7 +128,7 @@ async def change_webhook_secret(
     )
 
 
-@router.post("/{id}/pause", operation_id="pauseWebhook", responses=_tagged(*_READ, "precondition-failed"))
+@router.post("/{id}/pause", operation_id="pauseWebhook", responses=_tagged(*_READ))
 async def pause_webhook(
     webhook_id: WebhookPath, response: Response, services: ServicesOf, caller: CallerOf
 ) -> WebhookOut:
@@ -138,7 +138,7 @@ async def pause_webhook(
     return WebhookOut.of(endpoint, services.clock.now())
 
 
-@router.post("/{id}/resume", operation_id="resumeWebhook", responses=_tagged(*WRITES, *_READ, "precondition-failed"))
+@router.post("/{id}/resume", operation_id="resumeWebhook", responses=_tagged(*WRITES, *_READ))
 async def resume_webhook(
     webhook_id: WebhookPath,
     response: Response,

@@ -1,6 +1,6 @@
 """Webhooks over the ports: an admin of a tenant makes, changes, pauses, resumes, replays and deletes its endpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -16,14 +16,13 @@ from conference.domain.webhooks import (
     PauseReason,
     SealedSecret,
     WebhookEndpoint,
-    WebhookStatus,
     parse_url,
 )
 from conference.ports.webhooks import AttemptPage
 from functions.access import visible
 from functions.conditions import expected_version, fingerprint, id_for
 from functions.services import Services
-from functions.webhooks.delivery import paused_for
+from functions.webhooks.changing import active, changing, paused_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,11 @@ async def change(
     version = expected_version(if_match, endpoint)
     if "url" in changes:
         _check_url(services, changes["url"])
-    return await _store(services, caller, replace(endpoint, version=version, **changes), "changed")
+    stored = await services.webhooks.change(replace(endpoint, version=version, **changes))
+    if isinstance(stored, Refused):
+        raise stored
+    await _audit(services, caller, stored, "changed")
+    return stored
 
 
 async def delete(services: Services, caller: Caller, endpoint_id: WebhookId) -> None:
@@ -103,34 +106,36 @@ async def change_secret(
     services: Services, caller: Caller, route: str, endpoint_id: WebhookId, key: str | None, *, keep_previous: bool
 ) -> Shown:
     """Makes a new secret, once per Idempotency-Key; the former one stays valid for a day, or ends. One that is older
-    still ends in either case. Raises Refused: forbidden, not-found, precondition-failed."""
-    endpoint = await read(services, caller, endpoint_id)
+    still ends in either case. Raises Refused: forbidden, not-found."""
+    _admin(caller)
     request = id_for(caller, f"{route} {endpoint_id}", key, services.ids)
-    if endpoint.secrets[0].id == request:
-        return Shown(endpoint, await _made_by(services, endpoint, request))
     now = services.clock.now()
-    sealed = await services.webhook_secrets.seal(services.webhook_secrets.new(), endpoint_id)
-    former = replace(endpoint.secrets[0], expires_at=now + PREVIOUS_SECRET_LIFE)
-    secrets = (SealedSecret(request, sealed, now), former)[: MAX_SECRETS if keep_previous else 1]
-    stored = await _store(services, caller, replace(endpoint, secrets=secrets), "secret")
+    fresh = SealedSecret(request, await services.webhook_secrets.seal(services.webhook_secrets.new(), endpoint_id), now)
+
+    def with_fresh(endpoint: WebhookEndpoint) -> WebhookEndpoint:
+        if endpoint.secrets[0].id == request:
+            return endpoint
+        former = replace(endpoint.secrets[0], expires_at=now + PREVIOUS_SECRET_LIFE)
+        return replace(endpoint, secrets=(fresh, former)[: MAX_SECRETS if keep_previous else 1])
+
+    stored = await _change(services, caller, endpoint_id, with_fresh, "secret")
     return Shown(stored, await _made_by(services, stored, request))
 
 
 async def pause(services: Services, caller: Caller, endpoint_id: WebhookId) -> WebhookEndpoint:
-    """Events wait from now on. Again gives the same. Raises Refused: forbidden, not-found, precondition-failed."""
-    endpoint = await read(services, caller, endpoint_id)
-    if endpoint.status is WebhookStatus.PAUSED:
-        return endpoint
-    return await _store(services, caller, paused_for(endpoint, PauseReason.ADMIN, services.clock.now()), "paused")
+    """Events wait from now on. Again gives the same. Raises Refused: forbidden, not-found."""
+    _admin(caller)
+    now = services.clock.now()
+    return await _change(
+        services, caller, endpoint_id, lambda endpoint: paused_for(endpoint, PauseReason.ADMIN, now), "paused"
+    )
 
 
 async def resume(services: Services, caller: Caller, endpoint_id: WebhookId, *, skip_dead: bool) -> WebhookEndpoint:
     """Sends on what waits, at once; of an active endpoint what waits to be tried again. First the endpoint, then its
-    streams: see `Turn._park`. Raises Refused: forbidden, not-found, precondition-failed."""
-    endpoint = await read(services, caller, endpoint_id)
-    if endpoint.status is WebhookStatus.PAUSED:
-        active = replace(endpoint, status=WebhookStatus.ACTIVE, pause_reason=None, paused_at=None)
-        endpoint = await _store(services, caller, active, "resumed")
+    streams: see `Turn._park`. Raises Refused: forbidden, not-found."""
+    _admin(caller)
+    endpoint = await _change(services, caller, endpoint_id, active, "resumed")
     await services.webhooks.wake(endpoint_id, services.clock.now(), skip_dead=skip_dead)
     return endpoint
 
@@ -179,12 +184,20 @@ def _check_url(services: Services, url: str) -> None:
         raise Refused("invalid-body", str(error), {"errors": [{"pointer": "/url", "detail": str(error)}]}) from None
 
 
-async def _store(services: Services, caller: Caller, endpoint: WebhookEndpoint, what: str) -> WebhookEndpoint:
-    stored = await services.webhooks.change(endpoint)
-    if isinstance(stored, Refused):
-        raise stored
-    await _audit(services, caller, stored, what)
-    return stored
+async def _change(
+    services: Services,
+    caller: Caller,
+    endpoint_id: WebhookId,
+    change: Callable[[WebhookEndpoint], WebhookEndpoint],
+    what: str,
+) -> WebhookEndpoint:
+    found = await changing(services, caller.tenant_id, endpoint_id, change)
+    if found is None:
+        raise Refused("not-found")
+    endpoint, is_changed = found
+    if is_changed:
+        await _audit(services, caller, endpoint, what)
+    return endpoint
 
 
 async def _made_by(services: Services, endpoint: WebhookEndpoint, request: str) -> Secret | None:

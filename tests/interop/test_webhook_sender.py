@@ -322,8 +322,10 @@ async def test_a_resolver_that_hangs_is_a_time_out() -> None:
 
 
 async def test_the_systems_resolver_finds_this_machine(receiver: Receiver, origin: str) -> None:
-    answer = await _sender().send(origin.replace("127.0.0.1", "localhost") + "/ok", BODY, HEADERS)
+    sender = _sender()
+    answer = await sender.send(origin.replace("127.0.0.1", "localhost") + "/ok", BODY, HEADERS)
     assert answer == WebhookAnswer(200)
+    await sender.close()
 
 
 # --- the whole, with the real secrets ---

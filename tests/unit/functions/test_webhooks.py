@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
+from conference.domain.errors import Refused
 from conference.domain.ids import WebhookId
 from conference.domain.records import AuditAction, EventType
 from conference.domain.webhooks import MAX_ENDPOINTS, MAX_URL
+from conference.ports.webhooks import NoWebhooks
+from functions.events import relay
+from functions.upkeep import prune_webhooks
 from functions.webhooks.delivery import deliver
 from tests.support.webhooks import DOWN
 
@@ -295,3 +299,45 @@ async def test_the_log_tells_status_time_and_error_of_each_try(stage: Any, admin
 @pytest.mark.parametrize("webhook_id", ["x", "%00", "..", "3F1D7A52-5D0E-5C1B-9A55-7C3F0F0A9D11", "0" * 300])
 async def test_an_id_that_is_none_names_nothing(admin: Any, webhook_id: str) -> None:
     assert (await admin.get(f"/v1/webhooks/{webhook_id}")).status_code == 404
+
+
+async def test_a_change_that_meets_another_is_made_on_top_of_it(stage: Any, admin: Any) -> None:
+    webhook = await creates(admin)
+    path = f"/v1/webhooks/{webhook['id']}"
+    store = stage.services.webhooks
+    change = store.change
+
+    async def later(endpoint: Any) -> Any:
+        store.change = change
+        assert (await admin.call("PATCH", path, {"description": "first"}, If_Match="*")).status_code == 200
+        return await change(endpoint)
+
+    store.change = later
+    paused = (await admin.post(f"{path}/pause")).json()
+    assert (paused["description"], paused["status"]) == ("first", "paused")
+
+
+async def test_a_change_that_always_meets_another_is_to_be_tried_later(stage: Any, admin: Any) -> None:
+    webhook = await creates(admin)
+
+    async def never(endpoint: Any) -> Any:
+        return Refused("precondition-failed")
+
+    stage.services.webhooks.change = never
+    response = await admin.post(f"/v1/webhooks/{webhook['id']}/pause")
+    assert reason(response) == (503, "unavailable")
+    assert response.headers["Retry-After"]
+
+
+async def test_a_store_that_keeps_no_webhooks_says_so(stage: Any, admin: Any) -> None:
+    webhook_id = (await creates(admin))["id"]
+    stage.change(webhooks=NoWebhooks())
+    assert reason(await admin.post("/v1/webhooks", {"url": URL})) == (422, "not-available")
+    assert (await admin.get("/v1/webhooks")).json() == {"items": []}
+    for method, path, body in OPERATIONS[2:]:
+        answer = await admin.call(method, "/v1/webhooks" + path.replace("{id}", webhook_id), body, If_Match="*")
+        assert reason(answer) == (404, "not-found")
+    await admin.creates_meeting()
+    assert await relay(stage.services) == 1
+    assert await deliver(stage.services) == 0
+    assert await prune_webhooks(stage.services) == 0
