@@ -20,6 +20,7 @@ from conference.ports.presence import Presence
 from conference.ports.recorders import NoRecorders, Recorders
 from conference.ports.records import AuditLog, EventQueue, Outbox, RecordingStore, TranscriptStore, UserStore
 from conference.ports.tokens import CallerVerifier, IceServers, PasswordHasher, PublicKeys, SigningKeys, Tokens
+from conference.ports.webhooks import WebhookSecrets, WebhookSender, WebhookStore
 
 VERSION = "0.1.0"
 
@@ -39,6 +40,7 @@ class ApiConfig:
     idle_room_s: float
     retention: timedelta
     requests_per_minute: int
+    loopback_webhooks: bool
     public_url: str = ""
     media_provider: ProviderName = ProviderName.PARLEY
 
@@ -66,6 +68,9 @@ class Services:
     public_keys: PublicKeys
     passwords: PasswordHasher
     ice: IceServers
+    webhooks: WebhookStore
+    webhook_sender: WebhookSender
+    webhook_secrets: WebhookSecrets
     recorders: Recorders = field(default_factory=NoRecorders)
     providers: Mapping[ProviderName, MediaProvider] = field(default_factory=lambda: {ProviderName.PARLEY: OwnMedia()})
     notifier: Notifier = field(default_factory=Silent)

@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from conference.adapters.credentials import ProcessCredential
 from conference.adapters.sql import open_database, sql_stores
 from conference.domain.ids import Secret
 from conference.ports.clock import Ids
 from conference.ports.records import EventQueue
 from conference.ports.stores import Stores
+from conference.settings import Settings
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -60,3 +62,15 @@ def open_stores(
 
     embedded = sql_stores(database, ids).queue
     return OpenStores(cast(Stores, adapter.cosmos_stores(containers, ids, embedded)), close)
+
+
+def open_chosen_stores(
+    ids: Ids, chosen: Settings, credential: ProcessCredential, queue: EventQueue | None = None
+) -> OpenStores:
+    """Those of the settings. Raises ValueError."""
+    if not chosen.uses_cosmos:
+        return open_stores(ids, sql_url=chosen.sql_url, queue=queue)
+    key = Secret(chosen.cosmos_key.get_secret_value()) if chosen.cosmos_key else None
+    token = credential.token(chosen.cosmos_endpoint) if key is None else None
+    account = CosmosAccount(chosen.cosmos_endpoint, chosen.cosmos_database, key, token)
+    return open_stores(ids, sql_url=chosen.sql_url, cosmos=account, queue=queue)

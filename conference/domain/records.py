@@ -80,6 +80,7 @@ class AuditAction(StrEnum):
     PARTICIPANT_LEFT = "participant-left"
     CONSENT = "consent"
     TOKEN_REFUSED = "token-refused"  # noqa: S105
+    WEBHOOK_CHANGED = "webhook-changed"  # an admin made, changed, paused, resumed, replayed or deleted one
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -5,11 +5,13 @@ Adapters connect with their first command: building touches no network.
 
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
 from pydantic import SecretStr
 
 from conference import telemetry
+from conference.adapters.credentials import ProcessCredential
 from conference.adapters.http_json import HttpJson
 from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.public_keys import RemotePublicKeys
@@ -18,10 +20,11 @@ from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.adapters.redis.presence import RedisPresence
 from conference.adapters.redis.wiring import open_redis
 from conference.adapters.signing_keys import FileSigningKeys
-from conference.adapters.stores import CosmosAccount, open_stores
+from conference.adapters.stores import open_chosen_stores
 from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
 from conference.domain.ids import Secret
+from conference.ports.tokens import SigningKeys
 from conference.protocol.http_origin import page_origins
 from conference.protocol.session import Limits
 from conference.protocol.topology import Rules
@@ -31,7 +34,7 @@ from media_workers.signaling.services import Options, Services
 from media_workers.signaling.worker import SignalingWorker
 
 if TYPE_CHECKING:
-    from azure.core.credentials_async import AsyncTokenCredential
+    from conference.adapters.azure.wiring import AzureAdapters
 
 SERVICE_NAME = "parley-signaling"
 
@@ -51,21 +54,23 @@ class Wiring:
             await close()
 
 
-def build(chosen: Settings | None = None, credential: "AsyncTokenCredential | None" = None) -> Wiring:
-    """From these settings (default: the process's); `credential` enters Azure's services. Raises
-    pydantic.ValidationError, ValueError. Call it inside the event loop."""
+def build(chosen: Settings | None = None) -> Wiring:
+    """From these settings (default: the process's). Raises pydantic.ValidationError, ValueError. Call it inside the
+    event loop."""
     chosen = chosen or settings()
     telemetry.configure(SERVICE_NAME, chosen)
     metrics, ids = Metrics(), SystemIds()
     process_id = str(uuid.uuid4())
-    server, close_redis = open_redis(chosen)
+    credential = ProcessCredential(chosen)
+    server, close_redis = open_redis(chosen, credential)
     redis = RedisClient(server, observe=metrics.observe_redis)
-    opened = open_stores(ids, sql_url=chosen.sql_url, cosmos=_cosmos(chosen, credential))
+    opened = open_chosen_stores(ids, chosen, credential)
+    azure = _vault(chosen, credential)
     services = Services(
         process_id=process_id,
         clock=SystemClock(),
         ids=ids,
-        tokens=_tokens(chosen, ids),
+        tokens=_tokens(chosen, azure.signing_keys(ids) if azure else FileSigningKeys(chosen.keys_folder, ids)),
         presence=RedisPresence(redis, process_id=process_id, room_ttl_s=chosen.room_ttl_seconds),
         nodes=RedisMediaNodes(redis),
         meetings=opened.stores.meetings,
@@ -75,13 +80,8 @@ def build(chosen: Settings | None = None, credential: "AsyncTokenCredential | No
         options=options_of(chosen),
     )
     address = (chosen.signaling_host, chosen.signaling_port)
-    return Wiring(SignalingWorker(services), address, (close_redis, opened.close))
-
-
-def _cosmos(chosen: Settings, credential: "AsyncTokenCredential | None") -> CosmosAccount | None:
-    if not chosen.uses_cosmos:
-        return None
-    return CosmosAccount(chosen.cosmos_endpoint, chosen.cosmos_database, _secret(chosen.cosmos_key), credential)
+    closers = (close_redis, opened.close, *((azure.aclose,) if azure else ()), credential.aclose)
+    return Wiring(SignalingWorker(services), address, closers)
 
 
 def options_of(chosen: Settings) -> Options:
@@ -104,11 +104,18 @@ def options_of(chosen: Settings) -> Options:
     )
 
 
-def _tokens(chosen: Settings, ids: SystemIds) -> JwtTokens:
+def _vault(chosen: Settings, credential: ProcessCredential) -> "AzureAdapters | None":
+    """Imported by name: only where a vault wraps the signing keys."""
+    if not chosen.keyvault_url:
+        return None
+    made = import_module("conference.adapters.azure.wiring").AzureAdapters(chosen, credential)
+    return cast("AzureAdapters", made)
+
+
+def _tokens(chosen: Settings, signing: SigningKeys) -> JwtTokens:
     """Verifies with the API's published keys; signs service tokens for the control link with the shared set."""
     jwks_url = chosen.jwks_url or chosen.public_url.rstrip("/") + "/.well-known/jwks.json"
     fetch = HttpJson(ca_file=chosen.ca_file, allow_http=chosen.environment != "production")
-    signing = FileSigningKeys(chosen.keys_folder, ids)
     return JwtTokens(issuer=chosen.public_url, keys=RemotePublicKeys(jwks_url, fetch), signing=signing)
 
 

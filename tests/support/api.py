@@ -10,6 +10,7 @@ from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.memory import memory_stores
 from conference.adapters.memory.clock import ManualClock, SequenceIds
 from conference.adapters.memory.limits import MemoryRateLimiter
+from conference.adapters.memory.media_files import MemoryMediaFiles
 from conference.adapters.memory.presence import MemoryPresence
 from conference.adapters.public_keys import OwnPublicKeys
 from conference.adapters.signing_keys import MemorySigningKeys
@@ -18,6 +19,7 @@ from conference.domain.ids import Secret
 from conference.ports.tokens import CallerVerifier
 from functions.app import create_app
 from functions.services import ApiConfig, Services
+from tests.support.webhooks import PlainSecrets, Receivers
 
 
 class PlainHasher:
@@ -42,6 +44,7 @@ CONFIG = ApiConfig(
     idle_room_s=120.0,
     retention=timedelta(days=365),
     requests_per_minute=600,
+    loopback_webhooks=False,
 )
 
 
@@ -62,6 +65,7 @@ def memory_services(clock: ManualClock, presence: MemoryPresence, callers: Calle
         audit=stores.audit,
         outbox=stores.outbox,
         queue=stores.queue,
+        media_files=MemoryMediaFiles(clock),
         presence=presence,
         limiter=MemoryRateLimiter(),
         callers=callers,
@@ -70,6 +74,9 @@ def memory_services(clock: ManualClock, presence: MemoryPresence, callers: Calle
         public_keys=public_keys,
         passwords=PlainHasher(),
         ice=TurnIceServers(["turn:127.0.0.1:3478"], Secret("shared")),
+        webhooks=stores.webhooks,
+        webhook_sender=Receivers(),
+        webhook_secrets=PlainSecrets(),
     )
 
 

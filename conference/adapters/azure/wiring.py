@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 from azure.core.credentials_async import AsyncTokenCredential
 
-from conference.adapters.azure.credentials import Credentials, emulator_key, endpoint_of, is_loopback
+from conference.adapters.azure.credentials import emulator_key, endpoint_of, is_loopback
 from conference.adapters.blob.client import Container
 from conference.adapters.blob.document import BlobDocument
 from conference.adapters.blob.files import BlobMediaFiles
+from conference.adapters.credentials import ProcessCredential
 from conference.adapters.keyvault import VaultKeyRing
 from conference.adapters.queues import AzureEventQueue
 from conference.adapters.sealed_keys import SealedSigningKeys
@@ -27,10 +28,10 @@ KEYS_DOCUMENT = "signing-keys.json"
 class AzureAdapters:
     """What the settings choose. Every method raises ValueError, one sentence that names the setting that is wrong."""
 
-    def __init__(self, chosen: Settings) -> None:
+    def __init__(self, chosen: Settings, credential: ProcessCredential) -> None:
         self._chosen = chosen
-        self._credentials = Credentials(managed=chosen.signs_in_managed, client_id=chosen.azure_client_id)
-        self._closers: list[Callable[[], Awaitable[None]]] = [self._credentials.aclose]
+        self._credentials = credential
+        self._closers: list[Callable[[], Awaitable[None]]] = []
         logging.getLogger("azure").setLevel(logging.WARNING)  # it logs every request's address at INFO
 
     def event_queue(self) -> AzureEventQueue:
@@ -83,6 +84,6 @@ class AzureAdapters:
         return {"connection_verify": str(ca_file)} if ca_file and is_loopback(endpoint) else {}
 
     async def aclose(self) -> None:
-        """In reverse order of building; the credential last."""
+        """In reverse order of building. The credential is the caller's."""
         for close in reversed(self._closers):
             await close()

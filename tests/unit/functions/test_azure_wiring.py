@@ -10,6 +10,7 @@ import pytest
 from conference.adapters.azure.credentials import EMULATOR_KEY
 from conference.adapters.azure.wiring import AzureAdapters
 from conference.adapters.blob import BlobMediaFiles
+from conference.adapters.credentials import ProcessCredential
 from conference.adapters.files import FilesMediaFiles
 from conference.adapters.queues import AzureEventQueue
 from conference.adapters.sealed_keys import SealedSigningKeys
@@ -54,6 +55,10 @@ class _Closing:
         self.services, self.aclose = built.services, built.close
 
 
+def _azure(chosen: Settings) -> AzureAdapters:
+    return AzureAdapters(chosen, ProcessCredential(chosen))
+
+
 async def _built(chosen: Settings) -> _Closing:
     return _Closing(await wiring.build(chosen))
 
@@ -72,7 +77,7 @@ async def _built(chosen: Settings) -> _Closing:
     ],
 )
 async def test_a_wrong_setting_is_one_sentence(given: dict[str, Any], sentence: str) -> None:
-    async with aclosing(AzureAdapters(Settings(**given))) as azure:
+    async with aclosing(_azure(Settings(**given))) as azure:
         with pytest.raises(ValueError, match=sentence) as refusal:
             azure.event_queue()
     assert EMULATOR_KEY not in str(refusal.value)
@@ -83,14 +88,14 @@ async def test_a_wrong_setting_is_one_sentence(given: dict[str, Any], sentence: 
     [("", "is no https address"), ("http://127.0.0.1:7443", "that of an emulator, too"), ("parley", "is no https")],
 )
 async def test_a_vault_is_reached_over_https_only(url: str, sentence: str) -> None:
-    async with aclosing(AzureAdapters(Settings(storage_account="parley", keyvault_url=url))) as azure:
+    async with aclosing(_azure(Settings(storage_account="parley", keyvault_url=url))) as azure:
         with pytest.raises(ValueError, match=sentence):
             azure.signing_keys(SystemIds())
 
 
 async def test_an_emulator_is_given_its_key(tmp_path: Path) -> None:
     chosen = Settings(queue_endpoint=EMULATOR, blob_endpoint=EMULATOR, storage_key=EMULATOR_KEY)
-    async with aclosing(AzureAdapters(chosen)) as azure:
+    async with aclosing(_azure(chosen)) as azure:
         azure.event_queue()
         azure.media_files()
     assert EMULATOR_KEY not in repr(chosen)
