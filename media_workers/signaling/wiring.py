@@ -89,6 +89,7 @@ def options_of(chosen: Settings) -> Options:
         region=chosen.region,
         lease_s=chosen.lease_seconds,
         resume_s=float(chosen.resume_seconds),
+        tunnel_url=chosen.public_url.rstrip("/") + "/v1/tunnel/sessions",
         origins=page_origins(chosen.public_url, chosen.allowed_origins),
         debug_hooks=chosen.debug_hooks and chosen.environment != "production",
         touch_s=min(10.0, chosen.room_ttl_seconds / 3),
@@ -113,7 +114,8 @@ def _vault(chosen: Settings, credential: ProcessCredential) -> "AzureAdapters | 
 
 
 def _tokens(chosen: Settings, signing: SigningKeys) -> JwtTokens:
-    """Verifies with the API's published keys; signs service tokens for the control link with the shared set."""
+    """Verifies with the API's published keys; signs service tokens for the control link, and tunnel tokens, with the
+    shared set."""
     jwks_url = chosen.jwks_url or chosen.public_url.rstrip("/") + "/.well-known/jwks.json"
     fetch = HttpJson(ca_file=chosen.ca_file, allow_http=chosen.environment != "production")
     return JwtTokens(issuer=chosen.public_url, keys=RemotePublicKeys(jwks_url, fetch), signing=signing)

@@ -12,12 +12,13 @@ from conference.adapters.redis.client import RedisClient, connect
 from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.adapters.system import SystemIds
 from conference.protocol.tunnel.frame import Frame, FrameType, encode
+from media_workers.tunnel.admission import Admission
 from media_workers.tunnel.metrics import Metrics
 from media_workers.tunnel.wiring import frame_services
 from media_workers.tunnel.worker import Options, TunnelWorker
 from tests.support.native_client import NativeParticipant
 from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
-from tests.support.sfu import running_sfu
+from tests.support.sfu import Sfu, running_sfu
 from tests.support.signaling import Person, Process, World
 from tests.support.tunnel_client import SUBPROTOCOL, Kind, SignalingOverTunnel, TunnelClient, TunnelledParticipant
 from tests.support.waiting import eventually
@@ -30,14 +31,18 @@ WIRES: Final[tuple[Kind, ...]] = ("websocket", "stream", "poll")
 class Site:
     """The world with a gateway before it."""
 
-    def __init__(self, world: World, process: Process) -> None:
-        self.world, self.process = world, process
+    def __init__(self, world: World, process: Process, sfu: Sfu) -> None:
+        self.world, self.process, self.sfu = world, process, sfu
         self.metrics = Metrics()
         self.worker: TunnelWorker | None = None
         self.url = ""
 
     async def start(self, **options: Any) -> None:
-        self.worker = TunnelWorker(Options(self.process.url, **options), SystemIds(), self.metrics, frame_services())
+        world = self.world
+        admission = Admission(world.tokens, world.presence, world.clock, self.metrics)
+        self.worker = TunnelWorker(
+            Options(self.process.url, **options), SystemIds(), self.metrics, frame_services(), admission
+        )
         self.url = f"http://127.0.0.1:{await self.worker.start('127.0.0.1', 0)}"
 
     async def stop(self) -> None:
@@ -70,8 +75,8 @@ async def site(redis_server: RedisServer) -> AsyncIterator[Site]:  # noqa: F811
         world = World(redis_server, http)
         await world.make_meeting()
         redis = RedisClient(connect(redis_server.url))
-        async with running_sfu(tokens=world.tokens, nodes=RedisMediaNodes(redis)):
-            made = Site(world, await world.process())
+        async with running_sfu(tokens=world.tokens, nodes=RedisMediaNodes(redis), drain_s=10.0) as sfu:
+            made = Site(world, await world.process(), sfu)
             await made.start()
             yield made
             await made.stop()
