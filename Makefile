@@ -40,7 +40,7 @@ test-web: node-modules
 
 test-python: dataplane emulators
 	@tools/test_programs.sh
-	@tools/rust.sh cargo build --quiet --locked --package parley-load
+	@tools/rust.sh cargo build --quiet --locked --package parley-load --package parley-tun
 	$(PY) -m pytest -m "not bench" $(TESTS)
 
 test-rust: environment-dev

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -46,6 +47,7 @@ class Wire:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.answers = 0  # of a wire that is polled
+        self.answered_at = -math.inf
         self.replaced = asyncio.Event()
         self.end: End = ends.REPLACED
 

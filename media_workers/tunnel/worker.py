@@ -40,6 +40,8 @@ SUBPROTOCOL: Final = "parley.tunnel.v1"
 MAX_BATCH: Final = 524_288
 POLL_S: Final = 20.0
 STREAM_S: Final = 20.0
+# Each answer to a poll costs its headers and those of the next request, far more than 20 ms of sound.
+GATHER_S: Final = 0.06
 TICK_S: Final = 1.0
 FULL_S: Final = 0.005
 POLL_WIRES: Final = 64  # names of a session that are remembered
@@ -379,7 +381,9 @@ class TunnelWorker:
         name = request.headers.get("Parley-Wire", "")[:NAME]
         wire, turn = self._poll_wire(session, name, again="Parley-Attach" in request.headers)
         async with turn:  # of two that are held, the older one is answered first
+            await _gathered(wire)
             frames = await session.outgoing(wire, self._options.poll_s)
+            wire.answered_at = asyncio.get_running_loop().time()
             if wire.replaced.is_set():
                 frames = session.rest(wire)
                 if not frames:
@@ -437,6 +441,15 @@ def _keep_short(transport: asyncio.Transport) -> None:
         with contextlib.suppress(OSError):
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             plain.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, WIRE_ROOM)
+
+
+async def _gathered(wire: Wire) -> None:
+    """Returns when the wire's last answer is long enough ago that another one is worth its headers."""
+    left = wire.answered_at + GATHER_S - asyncio.get_running_loop().time()
+    if left > 0:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await wire.replaced.wait()
 
 
 async def _room(transport: asyncio.Transport) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any, Final
 
 import aiohttp
@@ -15,7 +16,7 @@ from conference.protocol.tunnel.frame import Frame, FrameType, encode
 from media_workers.tunnel.admission import Admission
 from media_workers.tunnel.metrics import Metrics
 from media_workers.tunnel.wiring import frame_services
-from media_workers.tunnel.worker import Options, TunnelWorker
+from media_workers.tunnel.worker import GATHER_S, Options, TunnelWorker
 from tests.support.native_client import NativeParticipant
 from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
 from tests.support.sfu import Sfu, running_sfu
@@ -156,6 +157,31 @@ async def test_a_late_poll_of_a_former_wire_takes_nothing_back(site: Site) -> No
         assert (late.status, (await late.json())["code"]) == (409, "replaced")
     assert await answered("second") == (200, "1")
     assert await answered("first", **{"Parley-Attach": "1"}) == (200, "0")  # whoever asks for it plainly
+
+
+async def test_answers_to_polls_gather_what_comes_within_some_time(site: Site) -> None:
+    made = await site.made()
+    url, loop = f"{site.sessions}/{made['sessionId']}", asyncio.get_running_loop()
+    proof = {"Authorization": f"Bearer {made['resumeSecret']}", "Parley-Wire": "one"}
+    acknowledged, times, most = 0, [loop.time()], 0
+
+    async def ask() -> None:
+        for number in range(6):
+            signal = encode(Frame(FrameType.SIGNAL, 0, b'{"type":"KeepAlive","payload":{}}', number))
+            headers = {**proof, "Parley-Batch": str(number)}
+            async with site.world.http.post(f"{url}/frames", data=signal, headers=headers):
+                await asyncio.sleep(0.01)
+
+    asking = asyncio.create_task(ask())
+    while acknowledged < 6:
+        async with site.world.http.get(f"{url}/poll", headers=proof) as answer:
+            count = (await answer.read()).count(b"KeepAliveAck")
+        times.append(loop.time())
+        acknowledged, most = acknowledged + count, max(most, count)
+    await asking
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert min(gaps[1:]) > 0.8 * GATHER_S  # the first poll is answered at once
+    assert most > 1
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
