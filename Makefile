@@ -20,16 +20,18 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Seconds for each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test check bench fuzz format lock clean environment-run environment-dev node-modules emulators dataplane
+.PHONY: help run test check bench fuzz format lock clean environment-run environment-azurite environment-dev node-modules emulators dataplane
 .PHONY: test-web test-python test-rust test-fuzz
 .PHONY: check-style check-types check-stubs check-imports check-locks check-web check-rust check-bicep
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  make run honours PORT (8080), HOST (127.0.0.1), TLS=1, DATA_DIR (.data) and PUBLIC_IP."
+	@echo "  make run honours PORT (8080), HOST (127.0.0.1), TLS=1, DATA_DIR (.data), PUBLIC_IP and PROFILE (azurite, azure)."
 
-run: environment-run ## Start the system and print the address to open
+# The emulators of PROFILE=azurite run on Node, which comes as a package of Python.
+run: environment-$(if $(filter azurite,$(PROFILE)),azurite,run) ## Start the system and print the address to open
+	@$(if $(filter azurite,$(PROFILE)),tools/emulators.sh,:)
 	@tools/dataplane.sh
 	@exec $(PY) -m $(RUNNER) --with-parent
 
@@ -98,7 +100,7 @@ clean: ## Remove caches and build results (not .venv, not .data)
 	rm -rf build dist dataplane/target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './node_modules/*' -prune -exec rm -rf {} +
 
-environment-run environment-dev: environment-%:
+environment-run environment-azurite environment-dev: environment-%:
 	@PYTHON="$(PYTHON)" tools/environment.sh $*
 
 dataplane: environment-dev

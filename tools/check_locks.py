@@ -16,7 +16,12 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-LOCKS: Final = {"requirements.txt": "functions", "requirements/run.txt": "local", "requirements/dev.txt": "dev"}
+LOCKS: Final = {
+    "requirements.txt": "functions",
+    "requirements/run.txt": "local",
+    "requirements/azurite.txt": "azurite",
+    "requirements/dev.txt": "dev",
+}
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)(.*)$", re.MULTILINE)
 
 

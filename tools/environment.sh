@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv hold what one lock file names: `environment.sh run` or `environment.sh dev` (dev includes run).
+# Makes .venv hold what one lock file names: `environment.sh run`, `azurite` or `dev`, each with all of those before.
 # A stamp beside it says which lock file was installed, so that an unchanged environment costs nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,7 +21,7 @@ is_current() {
   [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.stamp-$1" 2>/dev/null || true)" = "$(digest "$1")" ]
 }
 
-if is_current "$kind" || { [ "$kind" = run ] && is_current dev; }; then
+if is_current "$kind" || { [ "$kind" != dev ] && is_current dev; } || { [ "$kind" = run ] && is_current azurite; }; then
   exit 0
 fi
 

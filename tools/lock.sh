@@ -15,4 +15,5 @@ compile() {
 
 compile requirements.txt functions "$@"
 compile requirements/run.txt local "$@"
+compile requirements/azurite.txt azurite "$@"
 compile requirements/dev.txt dev "$@"

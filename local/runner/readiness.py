@@ -1,4 +1,5 @@
-"""Asks a process whether it is ready: a small HTTP GET, or a Redis PING, without the weight of a client library."""
+"""Asks a process whether it is ready, without the weight of a client library: a small HTTP GET, a Redis PING, or just a
+connection."""
 
 import asyncio
 import ssl
@@ -19,6 +20,8 @@ async def is_ready(address: str) -> bool:
                 parts.hostname, parts.port, ssl=_any_certificate(parts.scheme)
             )
             try:
+                if parts.scheme == "tcp":
+                    return True
                 writer.write(question)
                 line = await reader.readline()
             finally:

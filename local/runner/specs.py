@@ -17,8 +17,8 @@ TENANT_VARIABLE = "PARLEY_IDENTITY_TENANT"
 class Spec:
     """A process. It starts when all of `after` are ready and stops before them.
 
-    `ready` is an http address that answers 200, or a redis address that answers PING; without one the process is a step
-    that must end with code 0. `stops` orders the end: lower first.
+    `ready` is an http address that answers 200, a redis address that answers PING, or a tcp address that takes
+    connections; without one the process is a step that must end with code 0. `stops` orders the end: lower first.
     """
 
     name: str
@@ -31,6 +31,19 @@ class Spec:
     @property
     def is_step(self) -> bool:
         return not self.ready
+
+
+def python(
+    variables: Mapping[str, str],
+    name: str,
+    module: str,
+    ready: str,
+    *more: str,
+    after: tuple[str, ...] = (),
+    stops: int = 0,
+) -> Spec:
+    """A module of ours as a process."""
+    return Spec(name, (sys.executable, "-m", module, *more), ready, after, stops, variables)
 
 
 @dataclass(frozen=True)
@@ -140,40 +153,50 @@ def environment(
 
 
 def processes(
-    site: Site, ports: Ports, variables: Mapping[str, str], redis_server: tuple[str, ...], given: Mapping[str, str]
+    site: Site,
+    ports: Ports,
+    variables: Mapping[str, str],
+    redis_server: tuple[str, ...],
+    given: Mapping[str, str],
+    emulators: tuple[Spec, ...] = (),
 ) -> tuple[Spec, ...]:
-    """Everything to start, in no particular order: `after` tells."""
+    """Everything to start, in no particular order: `after` tells. `emulators` stand for Azure's services."""
     scheme = "https" if site.tls else "http"
     bound = "127.0.0.1" if site.host in ("0.0.0.0", "::") else site.host  # noqa: S104
     origin = f"{scheme}://{bracketed(bound)}:{site.port}"
     embedded_redis = not given.get("PARLEY_REDIS_URL")
-    stores = ("redis", "migrate") if embedded_redis else ("migrate",)
-
-    def python(name: str, module: str, ready: str, *more: str, after: tuple[str, ...] = (), stops: int = 0) -> Spec:
-        return Spec(name, (sys.executable, "-m", module, *more), ready, after, stops, variables)
+    uses_sql = not emulators and not given.get("PARLEY_COSMOS_ENDPOINT")
+    directory = ("redis",) if embedded_redis else ()
+    stores = (*directory, *(("migrate",) if uses_sql else ()), *(spec.name for spec in emulators))
 
     specs = [
-        python("migrate", "conference.adapters.sql.migrate", ""),
-        python("edge", "local.edge", f"{origin}/edge/health", stops=1),
-        python("sfu", "media_workers.sfu", f"http://127.0.0.1:{ports.sfu}/ready", after=stores[:-1], stops=0),
+        *((python(variables, "migrate", "conference.adapters.sql.migrate", ""),) if uses_sql else ()),
+        *emulators,
+        python(variables, "edge", "local.edge", f"{origin}/edge/health", stops=1),
+        python(variables, "sfu", "media_workers.sfu", f"http://127.0.0.1:{ports.sfu}/ready", after=directory, stops=0),
         python(
+            variables,
             "functions",
             "local.functions_host",
             f"http://127.0.0.1:{ports.functions}/health",
             *("--port", str(ports.functions)),
             after=stores,
         ),
-        python("tunnel", "media_workers.tunnel", f"http://127.0.0.1:{ports.tunnel}/ready", after=stores[:-1]),
-        python("signaling", "media_workers.signaling", f"http://127.0.0.1:{ports.signaling}/ready", after=stores),
+        python(variables, "tunnel", "media_workers.tunnel", f"http://127.0.0.1:{ports.tunnel}/ready", after=directory),
+        python(
+            variables, "signaling", "media_workers.signaling", f"http://127.0.0.1:{ports.signaling}/ready", after=stores
+        ),
     ]
     if embedded_redis:
         specs.append(Spec("redis", redis_server, f"redis://127.0.0.1:{ports.redis}", stops=2, environment=variables))
     if not given.get("PARLEY_OIDC_ISSUER"):
-        specs.append(python("identity", "local.identity", f"http://127.0.0.1:{ports.identity}/ready", stops=1))
+        specs.append(
+            python(variables, "identity", "local.identity", f"http://127.0.0.1:{ports.identity}/ready", stops=1)
+        )
     if ports.turn:
         ready = f"http://127.0.0.1:{ports.turn_health}/ready"
         after = ("edge",) if ports.turn_tls else ()  # which makes the certificate
-        specs.append(python("turn", "local.turn", ready, after=after, stops=1))
+        specs.append(python(variables, "turn", "local.turn", ready, after=after, stops=1))
     return tuple(specs)
 
 

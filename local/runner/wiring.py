@@ -1,4 +1,4 @@
-"""Reads what the person asked for (PORT, HOST, TLS, DATA_DIR, PUBLIC_IP), plans the processes and runs them."""
+"""Reads what was asked for (PORT, HOST, TLS, DATA_DIR, PUBLIC_IP, PROFILE), plans the processes and runs them."""
 
 import argparse
 import asyncio
@@ -6,13 +6,13 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from conference.settings import Settings
 from local.edge.addresses import lan_address
-from local.runner import machine, parent
+from local.runner import machine, parent, profiles
 from local.runner.machine import NotPossible
 from local.runner.specs import TENANT_VARIABLE, Ports, Site, Spec, bracketed, environment, processes, turn_variables
 from local.runner.supervisor import StartFailed, Supervisor
@@ -32,6 +32,7 @@ class Wish:
     data_dir: Path
     public_ip: str
     turn_host: str = ""
+    profile: profiles.Profile = "embedded"
 
 
 def wish(given: Mapping[str, str]) -> Wish:
@@ -49,6 +50,7 @@ def wish(given: Mapping[str, str]) -> Wish:
         data_dir=Path(given.get("DATA_DIR") or given.get("PARLEY_DATA_DIR") or ".data").absolute(),
         public_ip=given.get("PUBLIC_IP") or given.get("PARLEY_PUBLIC_IP") or "",
         turn_host=given.get("PARLEY_TURN_HOST") or "",
+        profile=profiles.profile_of(given),
     )
 
 
@@ -79,7 +81,9 @@ def site_of(asked: Wish, port: int, lan: str) -> Site:
 
 def plan(asked: Wish, site: Site, given: Mapping[str, str]) -> tuple[Spec, ...]:
     """The processes with their ports and variables. Raises NotPossible."""
-    redis, functions, identity, signaling, sfu, tunnel, health = machine.free_ports(7)
+    redis, functions, identity, signaling, sfu, tunnel, health, *emulator_ports = machine.free_ports(10)
+    emulated = profiles.EmulatorPorts(*emulator_ports)
+    given = _with_stores(asked.profile, emulated, given)
     media = given.get("PARLEY_SFU_MEDIA_PORT", "")
     turn, turn_tls = turn_ports(site, given) if wants_turn(given) else (0, 0)
     media_port = int(media) if media else machine.free_media_port()
@@ -88,7 +92,17 @@ def plan(asked: Wish, site: Site, given: Mapping[str, str]) -> tuple[Spec, ...]:
     relay = turn_variables(site, ports, asked.data_dir, secrets.token_hex(32), machine.packet_workers(given))
     variables = environment(site, ports, asked.data_dir, given, tenant, relay)
     server = () if given.get("PARLEY_REDIS_URL") else machine.redis_server(redis, asked.data_dir / "redis")
-    return processes(site, ports, variables, server, given)
+    emulators = profiles.emulators(emulated, variables) if asked.profile == "azurite" else ()
+    return processes(site, ports, variables, server, given, emulators)
+
+
+def _with_stores(
+    profile: profiles.Profile, ports: profiles.EmulatorPorts, given: Mapping[str, str]
+) -> Mapping[str, str]:
+    """The variables of the profile under those that were set by hand; emulators are never left out."""
+    if profile == "azurite":
+        return {**given, **profiles.emulated(ports)}
+    return {**profiles.chosen_for_azure(given), **given} if profile == "azure" else given
 
 
 def wants_turn(given: Mapping[str, str]) -> bool:
@@ -144,7 +158,12 @@ async def _run(given: Mapping[str, str], stop: asyncio.Event, hurry: asyncio.Eve
     except NotPossible as reason:
         say(f"Parley cannot start. {reason}")
         return 1
+    if asked.profile == "azure" and not await _azure_is_open(specs):
+        lock.close()
+        return 1
     say(f"Parley is starting. Its data is in {asked.data_dir}")
+    if asked.profile == "azurite":
+        say("Meetings and recordings are kept by emulators in memory: they are gone when Parley stops.")
     supervisor = Supervisor(specs, asked.data_dir / "logs", lambda line: say(f"  {line}"))
     try:
         return await _until_stopped(supervisor, site, stop)
@@ -154,6 +173,20 @@ async def _run(given: Mapping[str, str], stop: asyncio.Event, hurry: asyncio.Eve
         await supervisor.stop(hurry)
         lock.close()
         say("Parley has stopped.")
+
+
+async def _azure_is_open(specs: Sequence[Spec]) -> bool:
+    """Whether every service of Azure can be used; says what is wrong."""
+    from local.runner import checks  # imports the SDKs of all services
+
+    variables = next(spec.environment for spec in specs if spec.name == "functions")
+    say("Parley asks the services of Azure.")
+    found = await checks.problems_of(variables)
+    for sentence in found:
+        say(f"  {sentence}")
+    if found:
+        say("Parley cannot start: see above.")
+    return not found
 
 
 async def _until_stopped(supervisor: Supervisor, site: Site, stop: asyncio.Event) -> int:
