@@ -56,11 +56,10 @@ class AcsRooms:
         ca_file: Path | None = None,
         retries: Retries | None = None,
     ) -> None:
-        options = client_options(ca_file)
         self._endpoint = endpoint
         self._token_life = token_life
-        self._rooms = RoomsClient(endpoint, credential, **options)
-        self._identities = CommunicationIdentityClient(endpoint, credential, **options)
+        self._rooms = RoomsClient(endpoint, credential, **client_options(ca_file))
+        self._identities = CommunicationIdentityClient(endpoint, credential, **client_options(ca_file))
         self._calls = Calls(retries or Retries())
 
     @property
