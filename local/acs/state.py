@@ -62,7 +62,7 @@ class Resource:
         self.identities: set[str] = set()
         self.rooms: dict[str, Room] = {}
         self.emails: dict[str, Email] = {}
-        self._repeated: dict[str, str] = {}  # Repeatability-Request-Id -> room
+        self._repeated: dict[str, Room] = {}  # Repeatability-Request-Id -> what was answered, for good
         self._key = secrets.token_bytes(32)
         self._valid_from: dict[str, int] = {}  # identity -> number of the first token that is not revoked
         self._issued = 0
@@ -121,8 +121,8 @@ class Resource:
     # --- rooms ---
 
     def create_room(self, body: dict[str, Any], request_id: str, now: datetime) -> Room:
-        """Raises BadRequest. The same request id again gives the room of the first time."""
-        known = self.rooms.get(self._repeated.get(request_id, ""))
+        """Raises BadRequest. The same request id again gives the answer of the first time, whatever became of it."""
+        known = self._repeated.get(request_id)
         if known is not None:
             return known
         valid_from = _instant(body, "validFrom", now)
@@ -132,7 +132,7 @@ class Resource:
         self._put(room, body.get("participants") or {})
         self.rooms[room.id] = room
         if request_id:
-            self._repeated[request_id] = room.id
+            self._repeated[request_id] = room
         return room
 
     def room(self, room_id: str) -> Room:

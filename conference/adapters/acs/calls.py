@@ -59,17 +59,22 @@ class Calls:
         """Raises Unavailable. `repeatable`: a second time does no more than the first."""
         return await self._retries.run(SERVICE, call, judge, repeatable=repeatable)
 
-    async def run_until_gone(self, call: Callable[[], Awaitable[object]]) -> None:
-        """For what takes away: nothing there to take away is a success. Raises Unavailable."""
+    async def find(self, call: Callable[[], Awaitable[T]]) -> T | None:
+        """None for what is not there. Raises Unavailable."""
 
-        async def tolerant() -> None:
+        async def tolerant() -> T | None:
             try:
-                await call()
+                return await call()
             except HttpResponseError as error:
                 if error.status_code != 404:
                     raise
+                return None
 
-        await self.run(tolerant)
+        return await self.run(tolerant)
+
+    async def run_until_gone(self, call: Callable[[], Awaitable[object]]) -> None:
+        """For what takes away: nothing there to take away is a success. Raises Unavailable."""
+        await self.find(call)
 
 
 def judge(error: Exception) -> Failure | None:
