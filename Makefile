@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Seconds for each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test check bench fuzz format lock clean environment-run environment-dev node-modules dataplane
+.PHONY: help run test check bench fuzz format lock clean environment-run environment-dev node-modules emulators dataplane
 .PHONY: test-web test-python test-rust test-fuzz
 .PHONY: check-style check-types check-stubs check-imports check-locks check-web check-rust check-bicep
 
@@ -38,9 +38,9 @@ test: test-web test-rust test-fuzz test-python ## Run every test (TESTS="tests/u
 test-web: node-modules
 	@tools/node.sh npm test --silent
 
-test-python: dataplane
+test-python: dataplane emulators
 	@tools/test_programs.sh
-	@tools/rust.sh cargo build --quiet --locked --package parley-load
+	@tools/rust.sh cargo build --quiet --locked --package parley-load --package parley-tun
 	$(PY) -m pytest -m "not bench" $(TESTS)
 
 test-rust: environment-dev
@@ -106,3 +106,6 @@ dataplane: environment-dev
 
 node-modules: environment-dev
 	@tools/node_modules.sh
+
+emulators: environment-dev
+	@tools/emulators.sh

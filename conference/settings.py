@@ -8,6 +8,7 @@ compared with this class by a test.
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -32,15 +33,30 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"),
         description="OTLP over http/protobuf collector (for example the .NET Aspire Dashboard); unset exports nothing.",
     )
-    debug_hooks: bool = Field(False, description="Allows fault scenarios on signaling and SFU; ignored in production.")
+    debug_hooks: bool = Field(
+        False,
+        description="Allows faults on demand in signaling, SFU and the local identity provider; not in production.",
+    )
     ca_file: Path | None = Field(None, description="Extra certificate authority that outgoing TLS trusts.")
 
     # --- stores ---
     database_url: str = Field("", description="SQLAlchemy URL, sqlite or postgresql; empty: SQLite in the data folder.")
+    stores: Literal["auto", "sql", "cosmos"] = Field(
+        "auto", description="Where meetings are kept: sql, cosmos, or cosmos where its endpoint is set."
+    )
+    cosmos_endpoint: str = Field("", description="Address of the Cosmos DB account.")
+    cosmos_database: str = Field("parley", description="Database of that account that holds the containers.")
+    cosmos_key: SecretStr | None = Field(
+        None, description="Key of a Cosmos DB emulator on this machine; real accounts are entered by identity."
+    )
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0", repr=False, description="Redis 7.0 or later, or Valkey; rediss for TLS."
     )
     redis_cluster: bool = Field(False, description="The Redis server is a cluster (OSS cluster API).")
+    redis_entra: bool = Field(
+        False,
+        description="Tokens of Entra ID are the Redis password, renewed in live connections (Azure Managed Redis).",
+    )
     keys_dir: Path | None = Field(
         None, description="Folder of the token signing keys; default: keys in the data folder."
     )
@@ -96,11 +112,19 @@ class Settings(BaseSettings):
     public_url: str = Field("http://127.0.0.1:8080", description="The one origin that browsers see.")
     signaling_url: str = Field("", description="WebSocket address given to clients; empty: derived from the origin.")
     oidc_issuer: str = Field("", description="Issuer of callers' tokens, compared exactly; keys come by discovery.")
+    oidc_provider: Literal["any", "entra"] = Field(
+        "any", description="Rules for callers' tokens: those of any OIDC issuer, or of Entra ID, External ID and B2C."
+    )
     oidc_discovery_url: str = Field("", description="Where to read the discovery document; empty: under the issuer.")
     oidc_client_id: str = Field("parley-web", description="Client id of the page at the issuer.")
-    oidc_audience: str = Field("parley-web", description="Audience that callers' tokens must carry.")
+    oidc_audience: str = Field(
+        "parley-web", description="Audience that callers' tokens must carry; entra: comma list, one of which is there."
+    )
     oidc_tenants: str = Field("", description="Comma list of tenant ids that may call; empty: any of the issuer.")
+    oidc_clients: str = Field("", description="entra: comma list of clients whose access tokens are taken; empty: any.")
+    oidc_scope: str = Field("", description="entra: scope that a person's access token must carry; empty: none.")
     admin_role: str = Field("Parley.Admin", description="App role that makes a caller an admin of their tenant.")
+    admin_groups: str = Field("", description="entra: comma list of group ids whose members are admins, too.")
     join_token_seconds: int = Field(300, ge=1, le=600, description="Life of a join token; also the first lease.")
     consent_token_seconds: int = Field(600, ge=1, le=3600, description="Life of a consent token.")
     clock_skew_seconds: int = Field(30, ge=0, le=120, description="Tolerated difference of clocks in callers' tokens.")
@@ -180,6 +204,7 @@ class Settings(BaseSettings):
     tls: bool = Field(False, description="The local origin speaks TLS with a certificate made in the data folder.")
     web_dir: Path = Field(Path("web_client"), description="Folder of the page that the local origin serves.")
     functions_port: int = Field(7071, ge=0, le=65535, description="Loopback port of the local Functions host.")
+    cosmos_port: int = Field(7005, ge=0, le=65535, description="Loopback port of the local Cosmos DB server.")
     identity_port: int = Field(7003, ge=0, le=65535, description="Loopback port of the local identity provider.")
     identity_tenant: str = Field(
         "5f0c1d9e-6b3a-4c58-9a47-2e8d7b1f4a60", description="Tenant id of the local identity provider."
@@ -218,6 +243,15 @@ class Settings(BaseSettings):
             raise ValueError("public_url has to be an https origin in production")
         return self
 
+    @model_validator(mode="after")
+    def _cosmos_is_named(self) -> Self:
+        if self.stores == "cosmos" and not self.cosmos_endpoint:
+            raise ValueError("cosmos_endpoint has to name the account where stores is cosmos")
+        is_here = urlsplit(self.cosmos_endpoint).hostname in (None, "127.0.0.1", "localhost", "::1")
+        if self.cosmos_key is not None and not is_here:
+            raise ValueError("cosmos_key is for an emulator on this machine; a real account is entered by identity")
+        return self
+
     @property
     def signs_in_managed(self) -> bool:
         """Whether Azure is reached by the managed identity: in production, where nothing else is said."""
@@ -235,6 +269,16 @@ class Settings(BaseSettings):
     def sql_url(self) -> str:
         """The database to use."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'parley.db'}"
+
+    @property
+    def media_folder(self) -> Path:
+        """Of recordings, where they are not in Blob storage."""
+        return self.data_dir / "media"
+
+    @property
+    def uses_cosmos(self) -> bool:
+        """Whether the stores are in Cosmos DB, and not in SQL."""
+        return self.stores == "cosmos" or (self.stores == "auto" and bool(self.cosmos_endpoint))
 
     @property
     def keys_folder(self) -> Path:

@@ -28,9 +28,10 @@ from functions.services import VERSION, ServicesProvider
 from functions.tokens.router import router as tokens
 from functions.transcripts.router import router as transcripts
 from functions.users.router import router as users
+from functions.webhooks.router import router as webhooks
 
 E = TypeVar("E", bound=Exception)
-ROUTERS: Final = (meetings, rooms, recordings, transcripts, users, tokens, health, docs)
+ROUTERS: Final = (meetings, rooms, recordings, transcripts, users, webhooks, tokens, health, docs)
 _DESCRIPTION: Final = """The REST and token API of Parley, self-hosted video conferencing.
 
 A *meeting* to its host is a *room* to the media: two views of one aggregate with one id. Callers carry an ID or access
@@ -44,6 +45,7 @@ _TAGS: Final = [
     {"name": "recordings", "description": "What was recorded, and orders to record."},
     {"name": "transcripts", "description": "What was said, and what was made of it."},
     {"name": "users", "description": "Profiles, and decisions on consent."},
+    {"name": "webhooks", "description": "Where a tenant's events are sent. For admins of the tenant."},
     {"name": "tokens", "description": "Public keys and the client's configuration."},
     {"name": "health", "description": "The Functions app's own."},
 ]

@@ -3,13 +3,12 @@
 import hashlib
 import json
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol
 
 from fastapi import Header
 
 from conference.domain.claims import Caller
 from conference.domain.errors import Refused
-from conference.domain.meetings import Meeting
 from conference.domain.policies import created_id
 from conference.ports.clock import Ids
 
@@ -49,19 +48,26 @@ def fingerprint(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def etag(meeting: Meeting) -> str:
-    """The strong ETag of a meeting: its version."""
-    return f'"{meeting.version}"'
+class Versioned(Protocol):
+    """What changes under a version: a meeting, a webhook."""
+
+    @property
+    def version(self) -> int: ...
 
 
-def expected_version(if_match: str | None, meeting: Meeting) -> int:
+def etag(item: Versioned) -> str:
+    """The strong ETag of an item: its version."""
+    return f'"{item.version}"'
+
+
+def expected_version(if_match: str | None, item: Versioned) -> int:
     """The version that the caller means to change. Raises Refused: precondition-required, precondition-failed."""
     if if_match is None:
         raise Refused("precondition-required")
     if if_match.strip() == "*":
-        return meeting.version
+        return item.version
     tags = _ETAG.findall(if_match)
     # If-Match compares strongly: a weak tag never matches.
-    if any(not weak and f'"{opaque}"' == etag(meeting) for weak, opaque in tags):
-        return meeting.version
+    if any(not weak and f'"{opaque}"' == etag(item) for weak, opaque in tags):
+        return item.version
     raise Refused("precondition-failed")

@@ -1,4 +1,4 @@
-"""Domain events on their way: from the outbox into the queue, and from the queue to their handlers.
+"""Domain events on their way: from the outbox into the queue and to webhooks, and from the queue to their handlers.
 
 At least once, in order per room: the outbox gives at most one event of a room at a time, and the next only when that
 one was published. Handlers are a table (type -> function). Each is idempotent by the event's id: what it orders carries
@@ -17,6 +17,7 @@ from functions import media
 from functions.live import order_end, order_grants, order_removal
 from functions.notices import tell_host
 from functions.services import Services
+from functions.webhooks.delivery import Audience
 
 log = logging.getLogger(__name__)
 QUEUE: Final = "events"
@@ -27,14 +28,17 @@ Handler = Callable[[Services, DomainEvent], Awaitable[None]]
 
 
 async def relay(services: Services) -> int:
-    """Moves what the outbox holds into the queue; gives the number moved. Raises Unavailable."""
+    """Moves what the outbox holds into the queue, and offers it to webhooks; gives the number moved. Raises
+    Unavailable."""
     moved = 0
+    audience = Audience(services)
     for _ in range(_ROUNDS):
         events = await services.outbox.claim(services.clock.now(), limit=_BATCH)
         if not events:
             break
         for event in events:
             await services.queue.send(QUEUE, encode_event(event), now=services.clock.now(), message_id=event.id)
+        await audience.offer(events)
         await services.outbox.published([event.id for event in events], services.clock.now())
         moved += len(events)
     return moved

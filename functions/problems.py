@@ -45,6 +45,7 @@ STATUS: Final[dict[str, int]] = {
     "idempotency-conflict": 422,
     "precondition-failed": 412,
     "precondition-required": 428,
+    "too-many-webhooks": 409,
     "rate-limited": 429,
     "recorder-unavailable": 503,
     "sfu-unavailable": 503,

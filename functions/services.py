@@ -12,6 +12,7 @@ from typing import Protocol
 from conference.domain.meetings import MediaProvider as ProviderName
 from conference.ports.clock import Clock, Ids
 from conference.ports.limits import RateLimiter
+from conference.ports.media_files import MediaFiles
 from conference.ports.media_provider import MediaProvider, OwnMedia
 from conference.ports.meetings import MeetingStore
 from conference.ports.notifier import Notifier, Silent
@@ -19,6 +20,7 @@ from conference.ports.presence import Presence
 from conference.ports.recorders import NoRecorders, Recorders
 from conference.ports.records import AuditLog, EventQueue, Outbox, RecordingStore, TranscriptStore, UserStore
 from conference.ports.tokens import CallerVerifier, IceServers, PasswordHasher, PublicKeys, SigningKeys, Tokens
+from conference.ports.webhooks import WebhookSecrets, WebhookSender, WebhookStore
 
 VERSION = "0.1.0"
 
@@ -31,12 +33,14 @@ class ApiConfig:
     signaling_url: str
     oidc_issuer: str
     oidc_client_id: str
+    oidc_discovery_url: str  # for browsers; empty: under the issuer
     join_token_life: timedelta
     consent_token_life: timedelta
     join_early: timedelta
     idle_room_s: float
     retention: timedelta
     requests_per_minute: int
+    loopback_webhooks: bool
     public_url: str = ""
     media_provider: ProviderName = ProviderName.PARLEY
 
@@ -55,6 +59,7 @@ class Services:
     audit: AuditLog
     outbox: Outbox
     queue: EventQueue
+    media_files: MediaFiles
     presence: Presence
     limiter: RateLimiter
     callers: CallerVerifier
@@ -63,6 +68,9 @@ class Services:
     public_keys: PublicKeys
     passwords: PasswordHasher
     ice: IceServers
+    webhooks: WebhookStore
+    webhook_sender: WebhookSender
+    webhook_secrets: WebhookSecrets
     recorders: Recorders = field(default_factory=NoRecorders)
     providers: Mapping[ProviderName, MediaProvider] = field(default_factory=lambda: {ProviderName.PARLEY: OwnMedia()})
     notifier: Notifier = field(default_factory=Silent)

@@ -9,6 +9,7 @@ import azure.functions as func
 
 from functions import events, upkeep
 from functions.provider import wiring
+from functions.webhooks import delivery
 
 blueprint = func.Blueprint()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
 
@@ -23,15 +24,24 @@ async def expire_leases(timer: func.TimerRequest) -> None:
 @blueprint.function_name("relay_outbox")
 @blueprint.timer_trigger(arg_name="timer", schedule="*/2 * * * * *", run_on_startup=False, use_monitor=False)
 async def relay_outbox(timer: func.TimerRequest) -> None:
-    """Moves domain events from the outbox into the queue."""
+    """Moves domain events from the outbox into the queue, and offers them to webhooks."""
     await events.relay(await wiring.services())
+
+
+@blueprint.function_name("deliver_webhooks")
+@blueprint.timer_trigger(arg_name="timer", schedule="*/2 * * * * *", run_on_startup=False, use_monitor=False)
+async def deliver_webhooks(timer: func.TimerRequest) -> None:
+    """Sends what is due to the webhooks of tenants."""
+    await delivery.deliver(await wiring.services())
 
 
 @blueprint.function_name("retention")
 @blueprint.timer_trigger(arg_name="timer", schedule="0 30 2 * * *", run_on_startup=False, use_monitor=True)
 async def retention(timer: func.TimerRequest) -> None:
-    """Deletes meetings that ended longer ago than the retention."""
-    await upkeep.retain(await wiring.services())
+    """Deletes meetings that ended longer ago than the retention, and old entries of the webhooks' log."""
+    services = await wiring.services()
+    await upkeep.retain(services)
+    await upkeep.prune_webhooks(services)
 
 
 @blueprint.function_name("rotate_keys")

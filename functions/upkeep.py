@@ -18,6 +18,9 @@ KEY_AGE: Final = timedelta(days=30)
 _BATCH: Final = 1_000
 _DELETIONS: Final = 100
 _ROUNDS: Final = 20
+ATTEMPTS_KEPT: Final = timedelta(days=7)
+_PRUNED: Final = 10_000
+_PRUNE_ROUNDS: Final = 200
 
 
 async def expire(services: Services) -> None:
@@ -74,6 +77,18 @@ async def retain(services: Services) -> int:
     if deleted:
         log.info("retention deleted meetings", extra={"meetings": deleted})
     return deleted
+
+
+async def prune_webhooks(services: Services) -> int:
+    """Deletes attempts to deliver that are older than ATTEMPTS_KEPT; gives how many. Raises Unavailable."""
+    before = services.clock.now() - ATTEMPTS_KEPT
+    pruned = 0
+    for _ in range(_PRUNE_ROUNDS):
+        batch = await services.webhooks.prune(before, limit=_PRUNED)
+        pruned += batch
+        if batch < _PRUNED:
+            break
+    return pruned
 
 
 async def rotate_keys(services: Services) -> bool:

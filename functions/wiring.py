@@ -1,7 +1,8 @@
 """Builds the one set of services that HTTP, timers and queue messages share (see `functions/provider.py`).
 
 The only module here that knows settings and adapters; importing it pulls in SQLAlchemy, redis and the rest. Adapters
-connect with their first command: building touches no network.
+connect with their first command: building touches no network. SDKs of services that not every installation uses are
+imported by name, where a setting asks for them: they take a third of a second each.
 """
 
 import logging
@@ -14,27 +15,35 @@ from pydantic import SecretStr
 
 from conference import telemetry
 from conference.adapters.argon2 import Argon2Hasher
+from conference.adapters.credentials import ProcessCredential
+from conference.adapters.entra import EntraCallerVerifier
+from conference.adapters.files import FilesMediaFiles
+from conference.adapters.files.links import MEDIA_PATH, Links, shared_secret
 from conference.adapters.http_json import HttpJson
 from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.oidc import OidcCallerVerifier
 from conference.adapters.public_keys import OwnPublicKeys
-from conference.adapters.redis.client import RedisClient, connect
+from conference.adapters.redis.client import RedisClient
 from conference.adapters.redis.limits import RedisRateLimiter
 from conference.adapters.redis.presence import RedisPresence
+from conference.adapters.redis.wiring import open_redis
 from conference.adapters.signing_keys import FileSigningKeys
-from conference.adapters.sql import open_database, sql_stores
+from conference.adapters.stores import open_chosen_stores
 from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
+from conference.adapters.webhook_http import HttpWebhookSender
+from conference.adapters.webhook_secrets import FileKey, SealedWebhookSecrets
 from conference.domain.ids import Secret
 from conference.domain.meetings import MediaProvider as ProviderName
 from conference.ports.media_provider import MediaProvider, OwnMedia
 from conference.ports.notifier import Notifier, Silent
+from conference.ports.tokens import CallerVerifier
 from conference.settings import Settings, settings
 from functions.services import ApiConfig, Services
 
 if TYPE_CHECKING:
     from conference.adapters.acs.wiring import Acs
-    from conference.adapters.azure.credentials import Credentials
+    from conference.adapters.azure.wiring import AzureAdapters
     from conference.adapters.livekit import LiveKitRooms
 
 Close = Callable[[], Awaitable[None]]
@@ -59,22 +68,27 @@ async def build(chosen: Settings | None = None) -> Wiring:
     chosen = chosen or settings()
     telemetry.configure(SERVICE_NAME, chosen)
     logging.getLogger().addFilter(_no_answers)
-    ids = SystemIds()
-    database = open_database(chosen.sql_url)
-    stores = sql_stores(database, ids)
-    redis = connect(chosen.redis_url, cluster=chosen.redis_cluster)
-    signing_keys = FileSigningKeys(chosen.keys_folder, ids)
+    ids, clock = SystemIds(), SystemClock()
+    credential = ProcessCredential(chosen)
+    azure = _azure(chosen, credential)
+    queue = azure.event_queue() if azure and chosen.queues == "azure" else None
+    opened = open_chosen_stores(ids, chosen, credential, queue)
+    stores = opened.stores
+    redis, close_redis = open_redis(chosen, credential)
+    signing_keys = (
+        azure.signing_keys(ids) if azure and chosen.keyvault_url else FileSigningKeys(chosen.keys_folder, ids)
+    )
     public_keys = OwnPublicKeys(signing_keys)
     passwords = Argon2Hasher()
+    sender = HttpWebhookSender(ca_file=chosen.ca_file, loopback=_loopback_webhooks(chosen))
+    providers, notifier, close_providers = _services_elsewhere(chosen, credential)
 
     async def close_passwords() -> None:
         passwords.close()
 
-    providers, notifier, close_services = _services_elsewhere(chosen)
-
     services = Services(
         config=_config(chosen),
-        clock=SystemClock(),
+        clock=clock,
         ids=ids,
         meetings=stores.meetings,
         users=stores.users,
@@ -83,6 +97,7 @@ async def build(chosen: Settings | None = None) -> Wiring:
         audit=stores.audit,
         outbox=stores.outbox,
         queue=stores.queue,
+        media_files=azure.media_files() if azure and chosen.media_files == "azure" else _media_folder(chosen, clock),
         presence=RedisPresence(RedisClient(redis), process_id="functions", room_ttl_s=chosen.room_ttl_seconds),
         limiter=RedisRateLimiter(redis),
         callers=_callers(chosen),
@@ -91,10 +106,15 @@ async def build(chosen: Settings | None = None) -> Wiring:
         public_keys=public_keys,
         passwords=passwords,
         ice=_ice_servers(chosen),
+        webhooks=stores.webhooks,
+        webhook_sender=sender,
+        webhook_secrets=SealedWebhookSecrets(FileKey(chosen.keys_folder)),
         providers=providers,
         notifier=notifier,
     )
-    return Wiring(services, (database.close, redis.aclose, close_passwords, *close_services))
+    cloud = (azure.aclose,) if azure else ()
+    closers = (credential.aclose, *cloud, opened.close, close_redis, close_passwords, sender.close, *close_providers)
+    return Wiring(services, closers)
 
 
 def _no_answers(record: logging.LogRecord) -> bool:
@@ -108,20 +128,38 @@ def _config(chosen: Settings) -> ApiConfig:
         signaling_url=chosen.websocket_url,
         oidc_issuer=chosen.oidc_issuer,
         oidc_client_id=chosen.oidc_client_id,
+        # On one machine the setting names the loopback port, which is no address for a browser.
+        oidc_discovery_url=chosen.oidc_discovery_url if chosen.oidc_provider == "entra" else "",
         join_token_life=timedelta(seconds=chosen.join_token_seconds),
         consent_token_life=timedelta(seconds=chosen.consent_token_seconds),
         join_early=timedelta(minutes=chosen.join_early_minutes),
         idle_room_s=float(chosen.room_ttl_seconds),
         retention=timedelta(days=chosen.retention_days),
         requests_per_minute=chosen.rate_limit_per_minute,
+        loopback_webhooks=_loopback_webhooks(chosen),
         public_url=chosen.public_url,
         media_provider=ProviderName(chosen.media_provider),
     )
 
 
-def _services_elsewhere(chosen: Settings) -> tuple[dict[ProviderName, MediaProvider], Notifier, tuple[Close, ...]]:
-    """The media providers that are set up, and e-mail. Their adapters are imported by name, where they are used: the
-    SDKs take a third of a second each, which a cold start without them should not wait for."""
+def _azure(chosen: Settings, credential: ProcessCredential) -> "AzureAdapters | None":
+    if "azure" not in (chosen.queues, chosen.media_files) and not chosen.keyvault_url:
+        return None
+    made = import_module("conference.adapters.azure.wiring").AzureAdapters(chosen, credential)
+    return cast("AzureAdapters", made)
+
+
+def _media_folder(chosen: Settings, clock: SystemClock) -> FilesMediaFiles:
+    folder = chosen.media_folder
+    return FilesMediaFiles(
+        folder, clock, Links(f"{chosen.public_url}{MEDIA_PATH}", shared_secret(folder / "links.key"))
+    )
+
+
+def _services_elsewhere(
+    chosen: Settings, credential: ProcessCredential
+) -> tuple[dict[ProviderName, MediaProvider], Notifier, tuple[Close, ...]]:
+    """The media providers that are set up, and e-mail."""
     providers: dict[ProviderName, MediaProvider] = {ProviderName.PARLEY: OwnMedia()}
     notifier: Notifier = Silent()
     closers: tuple[Close, ...] = ()
@@ -134,29 +172,42 @@ def _services_elsewhere(chosen: Settings) -> tuple[dict[ProviderName, MediaProvi
         )
         providers[ProviderName.LIVEKIT], closers = livekit, (livekit.close,)
     if chosen.acs_endpoint:
-        credentials = _credentials(chosen)
-        acs = cast("Acs", import_module("conference.adapters.acs.wiring").build(chosen, credentials.token))
+        acs = cast("Acs", import_module("conference.adapters.acs.wiring").build(chosen, credential.token))
         providers[ProviderName.ACS], notifier = acs.rooms, acs.email or notifier
-        closers = (*closers, credentials.aclose, *acs.closers)
+        closers = (*closers, *acs.closers)
     return providers, notifier, closers
 
 
-def _credentials(chosen: Settings) -> "Credentials":
-    made = import_module("conference.adapters.azure.credentials").Credentials(
-        managed=chosen.signs_in_managed, client_id=chosen.azure_client_id
-    )
-    return cast("Credentials", made)
+def _loopback_webhooks(chosen: Settings) -> bool:
+    return chosen.environment != "production"
 
 
-def _callers(chosen: Settings) -> OidcCallerVerifier:
+def _callers(chosen: Settings) -> CallerVerifier:
+    """Raises ValueError where the settings of Entra ID do not fit together."""
+    fetch_json = HttpJson(ca_file=chosen.ca_file)
+    tenants = frozenset(_listed(chosen.oidc_tenants))
+    skew = timedelta(seconds=chosen.clock_skew_seconds)
+    if chosen.oidc_provider == "entra":
+        return EntraCallerVerifier(
+            issuer=chosen.oidc_issuer,
+            audiences=frozenset(_listed(chosen.oidc_audience)),
+            fetch_json=fetch_json,
+            discovery_url=chosen.oidc_discovery_url,
+            tenants=tenants,
+            clients=frozenset(_listed(chosen.oidc_clients)),
+            scope=chosen.oidc_scope,
+            admin_role=chosen.admin_role,
+            admin_groups=frozenset(_listed(chosen.admin_groups)),
+            skew=skew,
+        )
     return OidcCallerVerifier(
         issuer=chosen.oidc_issuer,
         audience=chosen.oidc_audience,
-        fetch_json=HttpJson(ca_file=chosen.ca_file),
+        fetch_json=fetch_json,
         discovery_url=chosen.oidc_discovery_url,
-        tenants=frozenset(_listed(chosen.oidc_tenants)),
+        tenants=tenants,
         admin_role=chosen.admin_role,
-        skew=timedelta(seconds=chosen.clock_skew_seconds),
+        skew=skew,
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
-pytest_plugins = ["tests.support.redis"]  # the fixture `redis_server`
+pytest_plugins = ["tests.support.redis", "tests.support.azurite", "tests.support.vault"]  # their fixtures
 
 NEEDS_SOCKETS = frozenset({"contract", "interop", "e2e", "bench"})
 LOOPBACK = ["127.0.0.1", "::1", "localhost"]

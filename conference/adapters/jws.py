@@ -38,6 +38,7 @@ class Profile:
 
     types: frozenset[str]
     algorithms: frozenset[str]
+    max_bytes: int = MAX_TOKEN_BYTES
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,7 +58,7 @@ def refuse(cause: RefusalCause) -> NoReturn:
 
 def read_sealed(token: str, profile: Profile) -> Sealed:
     """Every check that needs no key. Raises Refused("token-refused")."""
-    if len(token) > MAX_TOKEN_BYTES:
+    if len(token) > profile.max_bytes:
         refuse("oversize")
     parts = token.split(".")
     if len(parts) != 3:

@@ -1,8 +1,8 @@
-"""Parley's own tokens (contracts.md section 3): join, consent and service, as ES256 JWTs with a type of their own.
+"""Parley's own tokens (contracts.md section 3) as ES256 JWTs, each with a type: join, consent, service and tunnel.
 
 A token names who, where and until when, and nothing that a person or a log should not see. Each kind has its `typ` and
 its audience, so that one can never be used as another; its claims are a closed set with exact types. Single use is not
-decided here: the presence store burns a join token's jti inside the atomic join.
+decided here: the presence store burns a jti, that of a join token inside the atomic join.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -21,8 +21,13 @@ from conference.domain.claims import (
     SERVICE_LIFETIME,
     SERVICE_TYP,
     SIGNALING_AUDIENCE,
+    TUNNEL_AUDIENCE,
+    TUNNEL_LIFETIME,
+    TUNNEL_NODES_MAX,
+    TUNNEL_TYP,
     ConsentClaims,
     JoinClaims,
+    TunnelClaims,
 )
 from conference.domain.consent import Grant
 from conference.domain.ids import ConsentId, MeetingId, ParticipantId, UserId
@@ -65,6 +70,18 @@ class _Consent(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, r
 
 class _Service(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     sub: _Word
+
+
+class _Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    ip: Annotated[str, Meta(min_length=2, max_length=64)]
+    port: Annotated[int, Meta(ge=1, le=65_535)]
+
+
+class _Tunnel(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    sub: _Uuid
+    room_id: _Uuid
+    nodes: Annotated[list[_Node], Meta(min_length=1, max_length=TUNNEL_NODES_MAX)]
+    jti: _Word
 
 
 _Shape = TypeVar("_Shape", bound=_Common)
@@ -150,6 +167,29 @@ class JwtTokens:
     async def verify_service(self, token: str, *, audience: str, now: datetime) -> str:
         return (await self._verify(token, _Service, SERVICE_TYP, audience, SERVICE_LIFETIME, now)).sub
 
+    async def mint_tunnel(self, claims: TunnelClaims, now: datetime) -> str:
+        body = _Tunnel(
+            iss=self._issuer,
+            aud=TUNNEL_AUDIENCE,
+            sub=claims.participant_id,
+            room_id=claims.room_id,
+            nodes=[_Node(ip, port) for ip, port in claims.nodes],
+            jti=claims.jti,
+            nbf=_seconds(now),
+            exp=_seconds(claims.expires_at),
+        )
+        return await self._mint(body, TUNNEL_TYP, now, TUNNEL_LIFETIME)
+
+    async def verify_tunnel(self, token: str, now: datetime) -> TunnelClaims:
+        body = await self._verify(token, _Tunnel, TUNNEL_TYP, TUNNEL_AUDIENCE, TUNNEL_LIFETIME, now)
+        return TunnelClaims(
+            participant_id=ParticipantId(body.sub),
+            room_id=MeetingId(body.room_id),
+            nodes=tuple((node.ip, node.port) for node in body.nodes),
+            jti=body.jti,
+            expires_at=_time(body.exp),
+        )
+
     async def _mint(self, body: _Common, typ: str, now: datetime, lifetime: timedelta) -> str:
         if self._signing is None:
             raise RuntimeError("this process has no signing keys")
@@ -183,7 +223,7 @@ class JwtTokens:
 
 _PROFILES: Final = {
     typ: jws.Profile(types=frozenset({typ}), algorithms=frozenset({"ES256"}))
-    for typ in (JOIN_TYP, CONSENT_TYP, SERVICE_TYP)
+    for typ in (JOIN_TYP, CONSENT_TYP, SERVICE_TYP, TUNNEL_TYP)
 }
 
 

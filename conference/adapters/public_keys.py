@@ -63,7 +63,8 @@ class CachedKeys(ABC):
     async def key(self, kid: str, now: datetime) -> Jwk | None:
         """The JWK, or None. Raises Unavailable where no set could be read so far."""
         await self._keep_fresh(now)
-        if kid not in self._keys and self._may_try(now, self._floor):
+        # Whoever comes while the set is being read waits for that, as it may well bring the key.
+        if kid not in self._keys and (self._one_at_a_time.locked() or self._may_try(now, self._floor)):
             await self._refresh(now, self._floor)
         return self._keys.get(kid)
 

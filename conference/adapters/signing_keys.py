@@ -65,7 +65,7 @@ def waiting(keys: Sequence[SigningKey], now: datetime) -> SigningKey | None:
     return next((key for key in published(keys, now) if key.use_from > now), None)
 
 
-def _fresh(ids: Ids, now: datetime) -> SigningKey:
+def fresh_key(ids: Ids, now: datetime) -> SigningKey:
     return SigningKey(kid=ids.new(), pem=jws.generate_pem(), published_at=now, use_from=now, retire_at=None)
 
 
@@ -79,7 +79,7 @@ class MemorySigningKeys:
     async def current(self, now: datetime) -> SigningKey:
         key = current(self._keys, now)
         if key is None:
-            self._keys = first(self._keys, _fresh(self._ids, now), now)
+            self._keys = first(self._keys, fresh_key(self._ids, now), now)
             key = self._keys[-1]
         return key
 
@@ -90,7 +90,7 @@ class MemorySigningKeys:
         await self.current(now)
         key = waiting(self._keys, now)
         if key is None:
-            self._keys = rotated(self._keys, _fresh(self._ids, now), now)
+            self._keys = rotated(self._keys, fresh_key(self._ids, now), now)
             key = self._keys[-1]
         return key
 
@@ -138,7 +138,7 @@ class FileSigningKeys:
             keys = self._load()
             key = current(keys, now)  # another process may have been faster
             if key is None:
-                keys = self._store(first(keys, _fresh(self._ids, now), now))
+                keys = self._store(first(keys, fresh_key(self._ids, now), now))
                 key = keys[-1]
             return key
 
@@ -147,7 +147,7 @@ class FileSigningKeys:
             keys = self._load()
             key = waiting(keys, now)
             if key is None:
-                keys = self._store(rotated(keys, _fresh(self._ids, now), now))
+                keys = self._store(rotated(keys, fresh_key(self._ids, now), now))
                 key = keys[-1]
             return key
 

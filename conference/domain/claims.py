@@ -11,13 +11,17 @@ from conference.domain.meetings import Role
 JOIN_TYP: Final = "join+jwt"
 CONSENT_TYP: Final = "consent+jwt"
 SERVICE_TYP: Final = "service+jwt"
+TUNNEL_TYP: Final = "tunnel+jwt"
 SIGNALING_AUDIENCE: Final = "signaling"
 CONSENT_AUDIENCE: Final = "consent"
+TUNNEL_AUDIENCE: Final = "tunnel"
 # No token lives longer than this, whatever it says; the last one is how long a retired key stays published.
 JOIN_LIFETIME_MAX: Final = timedelta(minutes=10)
 CONSENT_LIFETIME_MAX: Final = timedelta(hours=1)
 SERVICE_LIFETIME: Final = timedelta(minutes=5)
-LONGEST_LIFETIME: Final = max(JOIN_LIFETIME_MAX, CONSENT_LIFETIME_MAX, SERVICE_LIFETIME)
+TUNNEL_LIFETIME: Final = timedelta(seconds=60)
+TUNNEL_NODES_MAX: Final = 4  # addresses of media nodes that a tunnel token names
+LONGEST_LIFETIME: Final = max(JOIN_LIFETIME_MAX, CONSENT_LIFETIME_MAX, SERVICE_LIFETIME, TUNNEL_LIFETIME)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,4 +61,16 @@ class ConsentClaims(Redacted):
     consent_id: ConsentId
     user_id: UserId
     meeting_id: MeetingId
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TunnelClaims(Redacted):
+    """What a tunnel token says: aud=tunnel, sub=participantId. `nodes` are (ip, UDP port) of the media nodes that the
+    participant's transports are on, as signaling knows them: the gateway opens paths to no other address."""
+
+    participant_id: ParticipantId
+    room_id: MeetingId
+    nodes: tuple[tuple[str, int], ...]
+    jti: str
     expires_at: datetime

@@ -86,6 +86,7 @@ REASONS: Final[dict[str, str]] = {
     "idempotency-conflict": "This Idempotency-Key was used with another body.",
     "precondition-failed": "It has changed since you read it. Read it again.",
     "precondition-required": "Send If-Match with the ETag you read.",
+    "too-many-webhooks": "The tenant has as many webhooks as it may have. Delete one first.",
     "rate-limited": "Too many requests. Wait a moment and try again.",
     "recorder-unavailable": "No recorder is available at the moment.",
     "provider-unavailable": "The media provider of this meeting does not answer. Try again in a moment.",

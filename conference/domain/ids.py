@@ -20,6 +20,7 @@ EventId = NewType("EventId", str)
 NodeId = NewType("NodeId", str)
 TransportId = NewType("TransportId", str)
 TrackId = NewType("TrackId", str)
+WebhookId = NewType("WebhookId", str)
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 

@@ -24,7 +24,8 @@ class StorageTier(StrEnum):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Recording(Redacted):
-    """A composite (`participant_id` None) or one participant's tracks."""
+    """A composite (`participant_id` None) or one participant's tracks. `blob_url` is the name of its media file, not an
+    address: links to it are made when they are asked for, and end soon."""
 
     id: RecordingId
     meeting_id: MeetingId
@@ -79,6 +80,7 @@ class AuditAction(StrEnum):
     PARTICIPANT_LEFT = "participant-left"
     CONSENT = "consent"
     TOKEN_REFUSED = "token-refused"  # noqa: S105
+    WEBHOOK_CHANGED = "webhook-changed"  # an admin made, changed, paused, resumed, replayed or deleted one
 
 
 @dataclass(frozen=True, slots=True, repr=False)

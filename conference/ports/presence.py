@@ -196,6 +196,11 @@ class Presence(Protocol):
 
     async def denied(self, room_id: MeetingId, participant_id: ParticipantId) -> bool: ...
 
+    async def burn(self, room_id: MeetingId, participant_id: ParticipantId, *, jti: str, ttl_s: int) -> Refused | None:
+        """The single use of a token outside a join (those of a join are burned by `enter`). Refused: token-refused
+        (jti seen before; extra cause "replayed"), removed."""
+        ...
+
     async def set_recording(self, room_id: MeetingId, recording: bool) -> None: ...
 
     async def set_trigger(self, room_id: MeetingId, trigger: str, raised: bool) -> None:

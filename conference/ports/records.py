@@ -69,8 +69,8 @@ class Outbox(Protocol):
 
     async def published(self, event_ids: Sequence[EventId], now: datetime) -> None: ...
 
-    async def events(self, meeting_id: MeetingId) -> Sequence[DomainEvent]:
-        """All events of a meeting by seq (replay)."""
+    async def events(self, meeting_id: MeetingId, *, since: int = 1, limit: int | None = None) -> Sequence[DomainEvent]:
+        """The events of a meeting by seq, from `since` on (webhooks, replay)."""
         ...
 
 

@@ -1,11 +1,11 @@
-"""Tokens and secrets: signing keys, join, consent and service tokens, callers, passwords, TURN credentials."""
+"""Tokens and secrets: signing keys, join, consent, service and tunnel tokens, callers, passwords, TURN credentials."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, Protocol, get_args
 
-from conference.domain.claims import Caller, ConsentClaims, JoinClaims
+from conference.domain.claims import Caller, ConsentClaims, JoinClaims, TunnelClaims
 from conference.domain.ids import ParticipantId, Secret
 
 # Why a token was refused: `extra["cause"]` of Refused("token-refused"), and the label of `parley_token_refusals_total`.
@@ -24,6 +24,8 @@ RefusalCause = Literal[
     "iss",
     "aud",
     "tenant",
+    "client",
+    "scope",
     "nbf",
     "expired",
     "replayed",
@@ -88,6 +90,13 @@ class Tokens(Protocol):
     async def verify_service(self, token: str, *, audience: str, now: datetime) -> str:
         """The subject."""
         ...
+
+    async def mint_tunnel(self, claims: TunnelClaims, now: datetime) -> str:
+        """Valid from `now` to `claims.expires_at`, a minute at most. Raises ValueError where it names no node, or more
+        than `TUNNEL_NODES_MAX`."""
+        ...
+
+    async def verify_tunnel(self, token: str, now: datetime) -> TunnelClaims: ...
 
 
 class CallerVerifier(Protocol):

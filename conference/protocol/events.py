@@ -1,4 +1,4 @@
-"""Domain events as text: the body of queue messages and, later, of webhooks.
+"""Domain events as text: the body of queue messages and of webhooks.
 
 `{id, meetingId, seq, type, at, payload}`; `at` is RFC 3339 in UTC. Handlers are idempotent by `id`.
 """

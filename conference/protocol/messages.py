@@ -249,6 +249,10 @@ class StopRecording(Payload, frozen=True):
     pass
 
 
+class RequestTunnel(Payload, frozen=True):
+    """Asks for a token with which media goes by the HTTP tunnel while signaling stays where it is."""
+
+
 class SetCaptionLanguage(Payload, frozen=True):
     language: Annotated[str, Meta(max_length=35)] | None = None
 
@@ -419,6 +423,15 @@ class IceServers(Payload, frozen=True):
     ice_servers: list[IceServer]
 
 
+class TunnelToken(Payload, frozen=True):
+    """The answer to RequestTunnel, for `POST url` (docs/tunnel-protocol.md) or for Authorise: once, until `expiresAt`,
+    and for the media nodes of now."""
+
+    token: str
+    url: str
+    expires_at: str  # RFC 3339, UTC
+
+
 class SwitchTopology(Payload, frozen=True):
     """The room moves, make before break: connect by `to` while the former topology plays, say TopologyReady, and give
     up each pair of the former one when both ends are ready. Whoever is not connected after `deadlineMs` keeps what they
@@ -458,7 +471,7 @@ CLIENT_MESSAGES: Final[dict[str, type[Payload]]] = {
     for t in (
         JoinRoom, SendOffer, SendAnswer, SendIceCandidate, UpdateState, KeepAlive, Resume, Leave, SetReceive,
         TopologyReady, LinkReport, SendMessage, Moderate, Stats, ReportTrace, StartRecording, StopRecording,
-        SetCaptionLanguage,
+        SetCaptionLanguage, RequestTunnel,
     )
 }  # fmt: skip
 DEBUG_MESSAGES: Final[dict[str, type[Payload]]] = {"Simulate": Simulate}
@@ -468,6 +481,6 @@ SERVER_MESSAGES: Final[dict[str, type[Payload]]] = {
         RoomJoined, Resumed, ReceiveOffer, ReceiveAnswer, IceCandidate, StateChanged, KeepAliveAck, ParticipantJoined,
         ParticipantLeft, SfuEndpoint, ConsentRequested, RecordingStarted, RecordingStopped, MessageReceived, Moderated,
         ActiveSpeakers, TrackPublished, TrackUnpublished, QualityChanged, ReceiveChanged, SetSend, IceServers, Moving,
-        SwitchTopology, PeerReady, Error,
+        SwitchTopology, PeerReady, TunnelToken, Error,
     )
 }  # fmt: skip

@@ -16,7 +16,7 @@ _ORDER = refusals("not-found", "not-host", "meeting-ended", "forbidden", "record
 async def list_recordings(room_id: MeetingPath, services: ServicesOf, caller: CallerOf) -> list[RecordingOut]:
     """Finished recordings of the room, for its host, admins, and those who took part. Each access is audited."""
     recordings = await use_cases.finished(services, caller, MeetingId(room_id))
-    return [RecordingOut.of(recording) for recording in recordings]
+    return [RecordingOut.of(recording, url) for recording, url in recordings]
 
 
 @router.post("/start", operation_id="startRecording", status_code=202, responses=_ORDER)

@@ -20,8 +20,8 @@ class RecordingOut(Shape):
     created_at: Time
 
     @classmethod
-    def of(cls, recording: Recording) -> "RecordingOut":
-        return cls.showing(recording, url=recording.blob_url, duration=recording.duration_seconds)
+    def of(cls, recording: Recording, url: str) -> "RecordingOut":
+        return cls.showing(recording, url=url, duration=recording.duration_seconds)
 
 
 class RecordingOrder(Shape):

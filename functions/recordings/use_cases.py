@@ -12,9 +12,9 @@ from functions.access import attended, hosted
 from functions.services import Services
 
 
-async def finished(services: Services, caller: Caller, room_id: MeetingId) -> Sequence[Recording]:
-    """The room's finished recordings. The access is audited, also a refused one. Raises Refused: not-found,
-    not-a-participant."""
+async def finished(services: Services, caller: Caller, room_id: MeetingId) -> Sequence[tuple[Recording, str]]:
+    """The room's finished recordings, each with a link that reads it for some minutes. The access is audited, also a
+    refused one. Raises Refused: not-found, not-a-participant."""
     try:
         meeting = await attended(services, caller, room_id)
     except Refused as refused:
@@ -22,7 +22,9 @@ async def finished(services: Services, caller: Caller, room_id: MeetingId) -> Se
         raise
     recordings = await services.recordings.of_meeting(meeting.id)
     await _audit(services, caller, room_id, "ok")
-    return [recording for recording in recordings if recording.state is RecordingState.READY]
+    now = services.clock.now()
+    ready = [recording for recording in recordings if recording.state is RecordingState.READY]
+    return [(recording, await services.media_files.link(recording.blob_url, now)) for recording in ready]
 
 
 async def command(services: Services, caller: Caller, room_id: MeetingId, order: RecorderOrder) -> Meeting:

@@ -17,6 +17,7 @@ class ConfigOut(Shape):
     """What a client has to know before it can sign in."""
 
     issuer: Annotated[str, Field(description="OIDC issuer; its discovery document says the rest")]
+    discovery_url: Annotated[str, Field(description="that document's address where it is elsewhere; else empty")]
     client_id: str
     signaling_url: str
     version: str

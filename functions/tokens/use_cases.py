@@ -9,6 +9,7 @@ from functions.services import VERSION, Services
 @dataclass(frozen=True, slots=True)
 class ClientConfig:
     issuer: str
+    discovery_url: str
     client_id: str
     signaling_url: str
     version: str
@@ -21,4 +22,10 @@ async def jwks(services: Services) -> Mapping[str, object]:
 
 def client_config(services: Services) -> ClientConfig:
     config = services.config
-    return ClientConfig(config.oidc_issuer, config.oidc_client_id, config.signaling_url, VERSION)
+    return ClientConfig(
+        issuer=config.oidc_issuer,
+        discovery_url=config.oidc_discovery_url,
+        client_id=config.oidc_client_id,
+        signaling_url=config.signaling_url,
+        version=VERSION,
+    )

@@ -19,6 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from local.edge import routes
 from local.edge.files import File, Files
+from local.edge.media import Media
 from local.edge.passing import pass_request
 from local.edge.problems import EdgeProblem, problem_response
 from local.edge.routes import Route, Upstream
@@ -59,6 +60,7 @@ class Edge:
     http: aiohttp.ClientSession
     table: tuple[Route, ...] = routes.ROUTES
     limits: Limits = field(default_factory=Limits)
+    media: Media | None = None
 
     def server(self) -> "EdgeServer":
         """The server to run in a `web.ServerRunner`."""
@@ -80,6 +82,8 @@ class Edge:
             raise EdgeProblem(400)
         if path == HEALTH_PATH:
             return web.json_response({"status": "ok"})
+        if self.media is not None and self.media.answers(path):
+            return self._media(request, self.media)
         route = routes.find(path, self.table)
         if route is None:
             return self._file(request, path)
@@ -87,6 +91,14 @@ class Edge:
         if route.websocket and asks_for_websocket(request):
             return await pass_websocket(request, route, origin)
         return await pass_request(request, route, origin, self.http)
+
+    def _media(self, request: web.BaseRequest, media: Media) -> web.StreamResponse:
+        if request.method not in ("GET", "HEAD"):
+            raise EdgeProblem(405)
+        found = media.find(request)
+        if found is None:
+            raise EdgeProblem(404)
+        return found
 
     def _file(self, request: web.BaseRequest, path: str) -> web.Response:
         if request.method not in ("GET", "HEAD"):

@@ -12,11 +12,15 @@ import uvloop
 from aiohttp import web
 
 from conference import telemetry
+from conference.adapters.files import FilesMediaFiles
+from conference.adapters.files.links import MEDIA_PATH, Links, shared_secret
+from conference.adapters.system import SystemClock
 from conference.settings import Settings, settings
 from local.edge import headers
 from local.edge.addresses import certificate_names
 from local.edge.certificates import Certificates
 from local.edge.files import Files
+from local.edge.media import Media
 from local.edge.server import Edge
 
 
@@ -40,6 +44,7 @@ async def running(chosen: Settings) -> AsyncIterator[int]:
                 (chosen.oidc_issuer, chosen.websocket_url, *chosen.allowed_origins.split(",")),
             ),
             http=http,
+            media=_media(chosen),
         )
         runner = web.ServerRunner(edge.server(), shutdown_timeout=2)
         await runner.setup()
@@ -53,6 +58,15 @@ async def running(chosen: Settings) -> AsyncIterator[int]:
 
 # The client's own headers pass as they are; aiohttp must not add any.
 _OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+def _media(chosen: Settings) -> Media | None:
+    """Where recordings are in Blob storage, that serves them."""
+    if chosen.media_files != "embedded":
+        return None
+    clock, folder = SystemClock(), chosen.media_folder
+    links = Links(f"{chosen.public_url}{MEDIA_PATH}", shared_secret(folder / "links.key"))
+    return Media(FilesMediaFiles(folder, clock, links), links, clock.now)
 
 
 def _tls(chosen: Settings) -> ssl.SSLContext | None:

@@ -16,6 +16,7 @@ from aiohttp import web
 from local.identity import pages
 from local.identity.authorize import Issue, Pick, Refuse, SendError, answer_address, decide
 from local.identity.clients import LOOPBACK, Clients, origin_of
+from local.identity.faults import Switches, faulty, read_faults
 from local.identity.grants import Grant, Grants, InvalidGrant
 from local.identity.keys import KeySet
 from local.identity.tokens import SCOPE, TOKEN_SECONDS, TokenMaker
@@ -34,7 +35,7 @@ class TokenError(Exception):
 
 @dataclass(frozen=True)
 class Provider:
-    """All that the handlers need. `clock` gives seconds since the epoch."""
+    """All that the handlers need. `clock` gives seconds since the epoch; `switches` are there with debug hooks only."""
 
     tenant: str
     public_url: str
@@ -44,6 +45,7 @@ class Provider:
     cli_object_id: str
     clock: Callable[[], float]
     grants: Grants = field(default_factory=Grants)
+    switches: Switches | None = None
 
     @property
     def root(self) -> str:
@@ -52,8 +54,9 @@ class Provider:
 
     def application(self) -> web.Application:
         """The aiohttp application. Another tenant's paths answer 404."""
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[_guard])
-        root = self.root
+        root, switches = self.root, self.switches
+        middlewares = [_guard] if switches is None else [faulty(switches, f"{root}/admin/"), _guard]
+        app = web.Application(client_max_size=MAX_BODY, middlewares=middlewares)
         app.add_routes(
             [
                 web.get("/health", _health),
@@ -69,13 +72,24 @@ class Provider:
                 web.get(f"{root}/style.css", _style),
             ]
         )
+        if switches is not None:
+            app.add_routes(
+                [
+                    web.put(f"{root}/admin/faults", self.set_faults),
+                    web.get(f"{root}/.well-known/openid-configuration", self.discovery),  # as version 1.0 has it
+                    web.get(f"{root}/b2c_1_signin/v2.0/.well-known/openid-configuration", self.discovery),
+                ]
+            )
         return app
 
     async def discovery(self, request: web.Request) -> web.Response:
         """The discovery document (OpenID Connect Discovery 3)."""
         front, back = self.public_url + self.root, self._back_channel(request) + self.root
+        issuer = f"{front}/v2.0"
+        if self.switches is not None:
+            issuer = self.switches.issuer(request.path.removeprefix(self.root), front)
         document = {
-            "issuer": f"{front}/v2.0",
+            "issuer": issuer,
             "authorization_endpoint": f"{front}/oauth2/v2.0/authorize",
             "token_endpoint": f"{back}/oauth2/v2.0/token",
             "jwks_uri": f"{back}/discovery/v2.0/keys",
@@ -167,10 +181,22 @@ class Provider:
 
     async def rotate(self, request: web.Request) -> web.Response:
         """Takes the next signing key now. For the command-line client only."""
-        client_id, secret = _basic(request)
-        if not self.clients.proves_itself(client_id, secret):
+        if not self._is_admin(request):
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="admin"'})
         return web.json_response({"kid": self.keys.rotate(self.clock()).kid}, headers=_NO_STORE)
+
+    async def set_faults(self, request: web.Request) -> web.Response:
+        """Takes the faults of the body in place of the former ones. For the command-line client only."""
+        if self.switches is None or not self._is_admin(request):
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="admin"'})
+        try:
+            self.switches.faults = read_faults(await request.read())
+        except ValueError as error:
+            return web.json_response({"error": "invalid_request", "error_description": str(error)}, status=400)
+        return web.Response(status=204, headers=_NO_STORE)
+
+    def _is_admin(self, request: web.Request) -> bool:
+        return self.clients.proves_itself(*_basic(request))
 
     def exchange_code(self, asked: dict[str, str], client_id: str) -> dict[str, object]:
         """Grant type authorization_code (RFC 6749 4.1.3, RFC 7636 4.5)."""

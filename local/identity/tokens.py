@@ -7,6 +7,7 @@ Both are JWTs signed with RS256; the audience of both is the page's client id. `
 import hashlib
 import secrets
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +22,13 @@ SCOPE = "Meetings.ReadWrite"
 
 @dataclass(frozen=True)
 class TokenMaker:
-    """Signs what the provider says. `audience` is the API's, `issuer` the tenant's."""
+    """Signs what the provider says. `audience` is the API's, `issuer` the tenant's; `shape` has the last word."""
 
     keys: KeySet
     issuer: str
     tenant: str
     audience: str
+    shape: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     def id_token(self, grant: Grant, now: float) -> str:
         """Who signed in (OpenID Connect Core 2)."""
@@ -73,7 +75,7 @@ class TokenMaker:
 
     def _sign(self, claims: dict[str, Any], now: float) -> str:
         key = self.keys.signing(now)
-        return jwt.encode(claims, key.private, algorithm="RS256", headers={"kid": key.kid})
+        return jwt.encode(self.shape(claims), key.private, algorithm="RS256", headers={"kid": key.kid})
 
 
 def _pairwise(object_id: str, client_id: str) -> str:

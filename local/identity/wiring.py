@@ -9,6 +9,7 @@ from aiohttp import web
 from conference import telemetry
 from conference.settings import Settings, settings
 from local.identity.clients import CLI_CLIENT_ID, Clients
+from local.identity.faults import Switches
 from local.identity.keys import KeySet, write_private
 from local.identity.server import Provider
 from local.identity.tokens import TOKEN_SECONDS, TokenMaker
@@ -28,14 +29,17 @@ def build(chosen: Settings) -> Provider:
     rotate_every_s = chosen.identity_key_hours * 3600
     keys = KeySet(folder / "keys.json", rotate_every_s=rotate_every_s, keep_s=TOKEN_SECONDS + 300)
     issuer = f"{public_url}/identity/{tenant}/v2.0"
+    has_hooks = chosen.debug_hooks and chosen.environment != "production"
+    switches = Switches(f"{public_url}/identity/{tenant}") if has_hooks else None
     return Provider(
         tenant=tenant,
         public_url=public_url,
         clients=clients,
         keys=keys,
-        tokens=TokenMaker(keys, issuer, tenant, chosen.oidc_audience),
+        tokens=TokenMaker(keys, issuer, tenant, chosen.oidc_audience, switches.shape if switches else dict),
         cli_object_id=str(uuid.uuid5(uuid.UUID(tenant), CLI_CLIENT_ID)),
         clock=time.time,
+        switches=switches,
     )
 
 

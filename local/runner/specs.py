@@ -163,7 +163,7 @@ def processes(
             *("--port", str(ports.functions)),
             after=stores,
         ),
-        python("tunnel", "media_workers.tunnel", f"http://127.0.0.1:{ports.tunnel}/ready"),
+        python("tunnel", "media_workers.tunnel", f"http://127.0.0.1:{ports.tunnel}/ready", after=stores[:-1]),
         python("signaling", "media_workers.signaling", f"http://127.0.0.1:{ports.signaling}/ready", after=stores),
     ]
     if embedded_redis:

@@ -15,8 +15,9 @@ from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.media.dtls import AiortcEndpoints
 from conference.adapters.media.reference import ReferenceEngine
 from conference.adapters.public_keys import RemotePublicKeys
-from conference.adapters.redis.client import RedisClient, connect
+from conference.adapters.redis.client import RedisClient
 from conference.adapters.redis.nodes import RedisMediaNodes
+from conference.adapters.redis.wiring import open_redis
 from conference.adapters.system import SystemClock
 from conference.ports.forwarding import ForwardingEngine
 from conference.settings import Settings, settings
@@ -98,7 +99,8 @@ def build(chosen: Settings | None = None) -> tuple[Worker, RedisClient]:
     )
     jwks_url = chosen.jwks_url or chosen.public_url.rstrip("/") + "/.well-known/jwks.json"
     fetch = HttpJson(ca_file=chosen.ca_file, allow_http=chosen.environment != "production")
-    redis = RedisClient(connect(chosen.redis_url, cluster=chosen.redis_cluster))
+    server, close_redis = open_redis(chosen)
+    redis = RedisClient(server, close=close_redis)
     addresses = media_addresses(chosen)
     has_hooks = chosen.debug_hooks and chosen.environment != "production"
     config = WorkerConfig(

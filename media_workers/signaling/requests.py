@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET
 
 from conference import telemetry
+from conference.domain.claims import TUNNEL_LIFETIME, TUNNEL_NODES_MAX, TunnelClaims
 from conference.domain.errors import Refused, Unavailable
 from conference.domain.ids import UserId
 from conference.domain.meetings import Role
@@ -178,6 +179,27 @@ class Requests:
     async def _recording(self, member: Member, message: Message) -> None:
         raise Refused("not-host" if member.present.role != "host" else "recorder-unavailable")
 
+    async def _request_tunnel(self, member: Member, message: Message) -> None:
+        """A token for the media nodes that the person is on now; whoever moves asks for another one."""
+        services, connection = self._services, member.connection
+        if not services.options.tunnel_url:
+            raise Refused("not-available")
+        nodes = tuple(dict.fromkeys((endpoint.ip, endpoint.port) for endpoint in member.media.endpoints))
+        if connection is None:
+            return
+        if not nodes:
+            text = "You are on no media server at the moment. Ask again after SfuEndpoint."
+            connection.send(error_message("sfu-unavailable", text, message.id, retryable=True))
+            return
+        now = services.clock.now()
+        expires_at = now + TUNNEL_LIFETIME
+        claims = TunnelClaims(
+            member.participant_id, member.room.id, nodes[:TUNNEL_NODES_MAX], services.ids.new(), expires_at
+        )
+        token = await services.tokens.mint_tunnel(claims, now)
+        answer = m.TunnelToken(token=token, url=services.options.tunnel_url, expires_at=rfc3339(expires_at))
+        connection.send(Message("TunnelToken", answer, reply_to=message.id))
+
     async def _not_available(self, member: Member, message: Message) -> None:
         raise Refused("not-available")
 
@@ -234,6 +256,7 @@ _HANDLERS: Final[dict[type[m.Payload], _Handler]] = {
     m.StartRecording: Requests._recording,
     m.StopRecording: Requests._recording,
     m.SetCaptionLanguage: Requests._not_available,
+    m.RequestTunnel: Requests._request_tunnel,
     m.Stats: Requests._stats,
     m.ReportTrace: Requests._report_trace,
 }

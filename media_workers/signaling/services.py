@@ -20,6 +20,7 @@ class Options:
     lease_s: int = 90
     resume_s: float = 45.0
     room_ttl_s: int = 120
+    tunnel_url: str = ""  # where sessions of the HTTP tunnel are made; empty: none is told
     origins: frozenset[str] = frozenset()  # allowed browser origins; "*" allows all
     debug_hooks: bool = False
     drain_s: float = 5.0

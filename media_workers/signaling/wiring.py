@@ -5,19 +5,26 @@ Adapters connect with their first command: building touches no network.
 
 import uuid
 from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from pydantic import SecretStr
 
 from conference import telemetry
+from conference.adapters.credentials import ProcessCredential
 from conference.adapters.http_json import HttpJson
 from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.public_keys import RemotePublicKeys
-from conference.adapters.redis.client import RedisClient, connect
+from conference.adapters.redis.client import RedisClient
 from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.adapters.redis.presence import RedisPresence
+from conference.adapters.redis.wiring import open_redis
 from conference.adapters.signing_keys import FileSigningKeys
-from conference.adapters.sql import open_database, sql_stores
+from conference.adapters.stores import open_chosen_stores
 from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
 from conference.domain.ids import Secret
+from conference.ports.tokens import SigningKeys
 from conference.protocol.http_origin import page_origins
 from conference.protocol.session import Limits
 from conference.protocol.topology import Rules
@@ -25,6 +32,9 @@ from conference.settings import Settings, settings
 from media_workers.signaling.metrics import Metrics
 from media_workers.signaling.services import Options, Services
 from media_workers.signaling.worker import SignalingWorker
+
+if TYPE_CHECKING:
+    from conference.adapters.azure.wiring import AzureAdapters
 
 SERVICE_NAME = "parley-signaling"
 
@@ -51,24 +61,27 @@ def build(chosen: Settings | None = None) -> Wiring:
     telemetry.configure(SERVICE_NAME, chosen)
     metrics, ids = Metrics(), SystemIds()
     process_id = str(uuid.uuid4())
-    redis = RedisClient(connect(chosen.redis_url, cluster=chosen.redis_cluster), observe=metrics.observe_redis)
-    database = open_database(chosen.sql_url)
-    stores = sql_stores(database, ids)
+    credential = ProcessCredential(chosen)
+    server, close_redis = open_redis(chosen, credential)
+    redis = RedisClient(server, observe=metrics.observe_redis)
+    opened = open_chosen_stores(ids, chosen, credential)
+    azure = _vault(chosen, credential)
     services = Services(
         process_id=process_id,
         clock=SystemClock(),
         ids=ids,
-        tokens=_tokens(chosen, ids),
+        tokens=_tokens(chosen, azure.signing_keys(ids) if azure else FileSigningKeys(chosen.keys_folder, ids)),
         presence=RedisPresence(redis, process_id=process_id, room_ttl_s=chosen.room_ttl_seconds),
         nodes=RedisMediaNodes(redis),
-        meetings=stores.meetings,
-        users=stores.users,
+        meetings=opened.stores.meetings,
+        users=opened.stores.users,
         ice_servers=_ice_servers(chosen),
         metrics=metrics,
         options=options_of(chosen),
     )
     address = (chosen.signaling_host, chosen.signaling_port)
-    return Wiring(SignalingWorker(services), address, (redis.close, database.close))
+    closers = (close_redis, opened.close, *((azure.aclose,) if azure else ()), credential.aclose)
+    return Wiring(SignalingWorker(services), address, closers)
 
 
 def options_of(chosen: Settings) -> Options:
@@ -76,6 +89,7 @@ def options_of(chosen: Settings) -> Options:
         region=chosen.region,
         lease_s=chosen.lease_seconds,
         resume_s=float(chosen.resume_seconds),
+        tunnel_url=chosen.public_url.rstrip("/") + "/v1/tunnel/sessions",
         origins=page_origins(chosen.public_url, chosen.allowed_origins),
         debug_hooks=chosen.debug_hooks and chosen.environment != "production",
         touch_s=min(10.0, chosen.room_ttl_seconds / 3),
@@ -91,20 +105,29 @@ def options_of(chosen: Settings) -> Options:
     )
 
 
-def _tokens(chosen: Settings, ids: SystemIds) -> JwtTokens:
-    """Verifies with the API's published keys; signs service tokens for the control link with the shared set."""
+def _vault(chosen: Settings, credential: ProcessCredential) -> "AzureAdapters | None":
+    """Imported by name: only where a vault wraps the signing keys."""
+    if not chosen.keyvault_url:
+        return None
+    made = import_module("conference.adapters.azure.wiring").AzureAdapters(chosen, credential)
+    return cast("AzureAdapters", made)
+
+
+def _tokens(chosen: Settings, signing: SigningKeys) -> JwtTokens:
+    """Verifies with the API's published keys; signs service tokens for the control link, and tunnel tokens, with the
+    shared set."""
     jwks_url = chosen.jwks_url or chosen.public_url.rstrip("/") + "/.well-known/jwks.json"
     fetch = HttpJson(ca_file=chosen.ca_file, allow_http=chosen.environment != "production")
-    signing = FileSigningKeys(chosen.keys_folder, ids)
     return JwtTokens(issuer=chosen.public_url, keys=RemotePublicKeys(jwks_url, fetch), signing=signing)
 
 
 def _ice_servers(chosen: Settings) -> TurnIceServers:
-    secret, previous = (
-        Secret(value.get_secret_value()) if value else None
-        for value in (chosen.turn_secret, chosen.turn_secret_previous)
-    )
+    secret, previous = _secret(chosen.turn_secret), _secret(chosen.turn_secret_previous)
     return TurnIceServers(_listed(chosen.turn_urls), secret, previous=previous)
+
+
+def _secret(value: SecretStr | None) -> Secret | None:
+    return Secret(value.get_secret_value()) if value else None
 
 
 def _listed(text: str) -> list[str]:

@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 async def main() -> int:
     """Runs the worker; the exit code."""
-    worker, address = build()
+    worker, address, redis = build()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -21,11 +21,13 @@ async def main() -> int:
     except OSError as error:
         _log.error("the tunnel gateway cannot start: %s", error.strerror or "the port cannot be bound")
         await worker.stop()
+        await redis.close()
         return 1
     _log.info("the tunnel gateway is ready", extra={"port": port})
     await stop.wait()
     worker.drain()
     await worker.stop()
+    await redis.close()
     return 0
 
 

@@ -14,6 +14,7 @@ class Metrics:
         self.dropped = Counter("parley_tunnel_dropped", "Frames that died, by type.", ["type"], registry=registry)
         self.refused = Counter("parley_tunnel_refused", "What was refused, by code.", ["code"], registry=registry)
         self.ends = Counter("parley_tunnel_ends", "Sessions that ended, by code.", ["code"], registry=registry)
+        self.token_refusals = Counter("parley_token_refusals", "Tunnel tokens refused.", ["reason"], registry=registry)
         ProcessCollector(registry=registry)
 
     def died(self, type_: FrameType, count: int = 1) -> None:

@@ -1,10 +1,11 @@
-"""Paths of a datagram session: one connected UDP socket each, to a media node that signaling named to this session.
+"""Paths of a datagram session: one connected UDP socket each, to a media node that signaling named to this session
+on its connection or in its token.
 
 No other address can be reached, whatever the client asks for: the gateway is no open relay.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from conference.domain.addresses import IpAddress, parse_address, unmapped
@@ -63,6 +64,12 @@ class Paths:
             self._allowed.add((unmapped(parse_address(ip)), port))
         except ValueError:
             return
+
+    def allow_only(self, nodes: Iterable[tuple[str, int]]) -> None:
+        """From now on new paths lead to these; those that are open stay, so that a move is made before the break."""
+        self._allowed.clear()
+        for ip, port in nodes:
+            self.allow(ip, port)
 
     def allows(self, ip: str, port: int) -> bool:
         """Whether signaling named this address."""

@@ -1,21 +1,27 @@
-"""A session on the gateway: its stream 0, its upstream, its paths, and the one wire that carries what goes down."""
+"""A session on the gateway: its stream 0, its upstream, its paths, and the one wire that carries what goes down.
+
+One that began by a tunnel token has no upstream: its client is connected to signaling by another way, and stream 0
+carries control messages alone.
+"""
 
 import asyncio
 import contextlib
 import hashlib
 import hmac
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
 
 from conference import tasks
+from conference.domain.claims import TunnelClaims
 from conference.domain.errors import ProtocolError
 from conference.protocol.tunnel import control as c
 from conference.protocol.tunnel.frame import Frame, FrameType
 from conference.protocol.tunnel.session import ControlCame, Event, Heard, Media, Signal, TunnelSession
 from media_workers.tunnel import ends
-from media_workers.tunnel.ends import End
+from media_workers.tunnel.ends import End, Ended
 from media_workers.tunnel.frames.path import Services
 from media_workers.tunnel.frames.peer import FramePeer
 from media_workers.tunnel.metrics import Metrics
@@ -27,6 +33,8 @@ JOIN_S: Final = 30.0
 PING_S: Final = 20.0
 WIRE_ROOM: Final = 16_384
 LAST_ROOM: Final = 65_536
+NO_MEDIA_S: Final = 30.0  # what an SFU takes to give up on somebody who is not there
+Admit = Callable[[str, TunnelClaims], Awaitable[TunnelClaims]]
 
 
 def hashed(secret: str) -> bytes:
@@ -39,12 +47,14 @@ class Wire:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.answers = 0  # of a wire that is polled
+        self.answered_at = -math.inf
         self.replaced = asyncio.Event()
         self.end: End = ends.REPLACED
 
 
 class GatewaySession:
-    """`over` is called once, when the session has ended."""
+    """`over` is called once, when the session has ended. `claims` are those of the tunnel token that it began by, and
+    `admit` takes another one of the same participant; it raises Ended."""
 
     def __init__(
         self,
@@ -54,6 +64,8 @@ class GatewaySession:
         metrics: Metrics,
         over: Callable[["GatewaySession"], None],
         frames: Services | None = None,
+        claims: TunnelClaims | None = None,
+        admit: Admit | None = None,
     ) -> None:
         now = asyncio.get_running_loop().time()
         self.id = session_id
@@ -70,7 +82,12 @@ class GatewaySession:
         self._began = now
         self._heard_at = now
         self._pinged_at = now
-        self._is_joined = False
+        self.claims = claims
+        self._admit = admit
+        self._is_authorising = False
+        self._answered_at = now  # by a media node
+        self._is_joined = claims is not None
+        self.paths.allow_only(claims.nodes if claims is not None else ())
         self._opening: set[asyncio.Task[None]] = set()
         self._peer: FramePeer | None = None
         if frames is not None:
@@ -190,6 +207,8 @@ class GatewaySession:
             raise ProtocolError("bad-frame", "this session carries datagrams")
 
     def _signal(self, text: bytes) -> None:
+        if self.claims is not None:
+            raise ProtocolError("bad-frame", "this session has no signaling")
         if self._peer is not None and (envelope := _envelope(text)) is not None:
             passed = self._peer.signal_from_client(envelope)
             if passed is None:
@@ -228,14 +247,39 @@ class GatewaySession:
 
     def _control(self, message: c.ControlMessage) -> None:
         if isinstance(message, c.OpenPath):
-            task = asyncio.create_task(self._open_path(message))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            self._spawn(self._open_path(message))
         elif isinstance(message, c.ClosePath):
             self.paths.close(message.stream)
             self.tunnel.close(message.stream)
+        elif isinstance(message, c.Authorise):
+            self._authorise(message.token)
         elif not isinstance(message, c.Queue | c.KeyFrame):
             raise ProtocolError("bad-control", "this session carries datagrams")
+
+    def _authorise(self, token: str) -> None:
+        if self.claims is None or self._admit is None:
+            raise ProtocolError("bad-control", "this session has signaling of its own")
+        if self._is_authorising:
+            raise ProtocolError("bad-control", "one token at a time")
+        self._is_authorising = True
+        self._spawn(self._authorised(token, self.claims, self._admit))
+
+    async def _authorised(self, token: str, former: TunnelClaims, admit: Admit) -> None:
+        try:
+            self.claims = await admit(token, former)
+        except Ended as refused:
+            self._metrics.refused.labels(refused.end.code).inc()
+            self._say(c.AuthorisationRefused(code=refused.end.code))
+        else:
+            self.paths.allow_only(self.claims.nodes)
+            self._say(c.Authorised())
+        finally:
+            self._is_authorising = False
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
     async def _open_path(self, asked: c.OpenPath) -> None:
         try:
@@ -261,7 +305,7 @@ class GatewaySession:
         self._wake.set()
 
     def _datagram(self, stream: int, data: bytes) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._answered_at = asyncio.get_running_loop().time()
         if self.paths.down.take(len(data), now):
             self.tunnel.media(Frame(FrameType.DATAGRAM, stream, data), now)
             self._wake.set()
@@ -275,6 +319,8 @@ class GatewaySession:
             self.finish(ends.IDLE)
         elif not self._is_joined and now - self._began > JOIN_S:
             self.finish(ends.NOT_JOINED)
+        elif self.claims is not None and now - self._answered_at > NO_MEDIA_S:
+            self.finish(ends.NO_MEDIA)  # the person has left or was removed: their nodes do not know them any more
         elif now - self._heard_at > 2 * PING_S + 5:
             self.finish(ends.IDLE)
         elif now - self._pinged_at >= PING_S:

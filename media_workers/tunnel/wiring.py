@@ -6,11 +6,17 @@ import time
 from typing import Final
 
 from conference import telemetry
+from conference.adapters.http_json import HttpJson
+from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.media.dtls import AiortcEndpoints
 from conference.adapters.media.srtp import SrtpContext
-from conference.adapters.system import SystemIds
+from conference.adapters.public_keys import RemotePublicKeys
+from conference.adapters.redis.client import RedisClient, connect
+from conference.adapters.redis.presence import RedisPresence
+from conference.adapters.system import SystemClock, SystemIds
 from conference.protocol.http_origin import page_origins
 from conference.settings import Settings, settings
+from media_workers.tunnel.admission import Admission
 from media_workers.tunnel.frames.path import Services
 from media_workers.tunnel.metrics import Metrics
 from media_workers.tunnel.worker import Options, TunnelWorker
@@ -30,8 +36,9 @@ def frame_services() -> Services:
     )
 
 
-def build(chosen: Settings | None = None) -> tuple[TunnelWorker, tuple[str, int]]:
-    """The worker, and the host and port it is to bind. Raises pydantic.ValidationError. Call it in the event loop."""
+def build(chosen: Settings | None = None) -> tuple[TunnelWorker, tuple[str, int], RedisClient]:
+    """The worker, the host and port it is to bind, and the client to close after it. Raises pydantic.ValidationError.
+    Call it in the event loop."""
     chosen = chosen or settings()
     telemetry.configure("parley-tunnel", chosen)
     options = Options(
@@ -39,4 +46,11 @@ def build(chosen: Settings | None = None) -> tuple[TunnelWorker, tuple[str, int]
         origins=page_origins(chosen.public_url, chosen.allowed_origins),
         sessions=chosen.tunnel_sessions,
     )
-    return TunnelWorker(options, SystemIds(), Metrics(), frame_services()), (chosen.tunnel_host, chosen.tunnel_port)
+    metrics = Metrics()
+    redis = RedisClient(connect(chosen.redis_url, cluster=chosen.redis_cluster))
+    jwks_url = chosen.jwks_url or chosen.public_url.rstrip("/") + "/.well-known/jwks.json"
+    fetch = HttpJson(ca_file=chosen.ca_file, allow_http=chosen.environment != "production")
+    tokens = JwtTokens(issuer=chosen.public_url, keys=RemotePublicKeys(jwks_url, fetch))
+    admission = Admission(tokens, RedisPresence(redis), SystemClock(), metrics)
+    worker = TunnelWorker(options, SystemIds(), metrics, frame_services(), admission)
+    return worker, (chosen.tunnel_host, chosen.tunnel_port), redis

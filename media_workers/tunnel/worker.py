@@ -13,20 +13,23 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import aiohttp
 import msgspec
 from aiohttp import WSMsgType, web
 
 from conference import tasks
+from conference.domain.claims import TunnelClaims
 from conference.domain.errors import ProtocolError, Unavailable
+from conference.domain.ids import ParticipantId
 from conference.ports.clock import Ids
 from conference.protocol.http_origin import address_of, origin_allowed
 from conference.protocol.tunnel.frame import MAX_PAYLOAD, decode_all, encode_all
 from media_workers.tunnel import ends
+from media_workers.tunnel.admission import Admission
 from media_workers.tunnel.batches import Wires
-from media_workers.tunnel.ends import End
+from media_workers.tunnel.ends import End, Ended
 from media_workers.tunnel.frames.path import Services
 from media_workers.tunnel.metrics import Metrics
 from media_workers.tunnel.session import IDLE_S, WIRE_ROOM, GatewaySession, Wire
@@ -37,6 +40,8 @@ SUBPROTOCOL: Final = "parley.tunnel.v1"
 MAX_BATCH: Final = 524_288
 POLL_S: Final = 20.0
 STREAM_S: Final = 20.0
+# Each answer to a poll costs its headers and those of the next request, far more than 20 ms of sound.
+GATHER_S: Final = 0.06
 TICK_S: Final = 1.0
 FULL_S: Final = 0.005
 POLL_WIRES: Final = 64  # names of a session that are remembered
@@ -47,6 +52,7 @@ HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering"
 
 class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
     mode: str = "datagrams"
+    token: Annotated[str, msgspec.Meta(min_length=1, max_length=8_192)] | None = None
 
 
 _wanted: Final = msgspec.json.Decoder(_Wanted)
@@ -63,19 +69,20 @@ class Options:
     poll_s: float = POLL_S
 
 
-class _Ended(Exception):
-    """The request is answered by the end of what it is about."""
-
-    def __init__(self, end: End) -> None:
-        super().__init__(end.text)
-        self.end = end
-
-
 class TunnelWorker:
-    """`frames` is what frames-sessions need; without it there are datagrams only."""
+    """`frames` is what frames-sessions need; without it there are datagrams only. Without `admission` no tunnel token
+    is taken: every session is joined on its stream 0."""
 
-    def __init__(self, options: Options, ids: Ids, metrics: Metrics, frames: Services | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        ids: Ids,
+        metrics: Metrics,
+        frames: Services | None = None,
+        admission: Admission | None = None,
+    ) -> None:
         self._frame_services = frames
+        self._admission = admission
         self._options = options
         self._ids = ids
         self._metrics = metrics
@@ -83,6 +90,7 @@ class TunnelWorker:
         self._batches: dict[str, Wires] = {}
         self._polls: dict[str, dict[str, tuple[Wire, asyncio.Lock]]] = {}
         self._of_address: Counter[str] = Counter()
+        self._of_participant: dict[ParticipantId, GatewaySession] = {}  # those that began by a token
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner: web.AppRunner | None = None
         self._http: aiohttp.ClientSession | None = None
@@ -145,7 +153,7 @@ class TunnelWorker:
             try:
                 response: web.StreamResponse = await handler(request)
                 return response
-            except _Ended as refusal:
+            except Ended as refusal:
                 return self._problem(refusal.end)
             except ProtocolError as error:
                 return self._problem(ends.of_protocol(error.code))
@@ -162,34 +170,39 @@ class TunnelWorker:
     def _session(self, request: web.Request, secret: str) -> GatewaySession:
         session = self._sessions.get(request.match_info["id"])
         if session is None:
-            raise _Ended(ends.NO_SESSION)
+            raise Ended(ends.NO_SESSION)
         if not session.knows(secret):
-            raise _Ended(ends.WRONG_SECRET)
+            raise Ended(ends.WRONG_SECRET)
         return session
 
     async def _create(self, request: web.Request) -> web.Response:
         if self._is_draining:
-            raise _Ended(ends.DRAINING)
+            raise Ended(ends.DRAINING)
         if not origin_allowed(request.headers.get("Origin"), self._options.origins):
-            raise _Ended(ends.FORBIDDEN)
+            raise Ended(ends.FORBIDDEN)
         try:
             wanted = _wanted.decode(await request.read() or b"{}")
         except msgspec.MsgspecError:
-            raise _Ended(ends.INVALID) from None
+            raise Ended(ends.INVALID) from None
         if wanted.mode != "datagrams" and (wanted.mode != "frames" or self._frame_services is None):
-            raise _Ended(ends.INVALID)
+            raise Ended(ends.INVALID)
         frames = self._frame_services if wanted.mode == "frames" else None
         address = address_of(request.headers, request.remote)
-        full = len(self._sessions) >= self._options.sessions
-        if full or self._of_address[address] >= self._options.sessions_of_one:
-            raise _Ended(ends.TOO_MANY)
+        self._check_place(address)
+        claims = await self._admitted(wanted) if wanted.token is not None else None
+        if claims is not None:
+            self._check_place(address)  # others may have come meanwhile
         secret = secrets.token_urlsafe(32)
-        session = GatewaySession(self._ids.new(), secret, address, self._metrics, self._over, frames)
+        admit = self._admission.admit if self._admission is not None else None
+        session = GatewaySession(self._ids.new(), secret, address, self._metrics, self._over, frames, claims, admit)
         self._sessions[session.id] = session
         self._batches[session.id] = Wires()
         self._of_address[address] += 1
         self._metrics.sessions.set(len(self._sessions))
-        await self._connect(session, address)
+        if claims is None:
+            await self._connect(session, address)
+        else:
+            self._succeed(session, claims.participant_id)
         limits = {
             "frameBytes": MAX_PAYLOAD,
             "batchBytes": MAX_BATCH,
@@ -203,6 +216,24 @@ class TunnelWorker:
             "wires": ["websocket", "stream", "poll"],
         }
         return web.json_response(body, status=201, headers=HEADERS)
+
+    def _check_place(self, address: str) -> None:
+        full = len(self._sessions) >= self._options.sessions
+        if full or self._of_address[address] >= self._options.sessions_of_one:
+            raise Ended(ends.TOO_MANY)
+
+    async def _admitted(self, wanted: _Wanted) -> TunnelClaims:
+        """Who is connected to signaling already. In frames the gateway negotiates on its own connection to it."""
+        if wanted.mode != "datagrams" or self._admission is None:
+            raise Ended(ends.JOIN_INSTEAD)
+        return await self._admission.admit(wanted.token or "")
+
+    def _succeed(self, session: GatewaySession, participant: ParticipantId) -> None:
+        """One such session a participant: a new one ends the former."""
+        former = self._of_participant.get(participant)
+        self._of_participant[participant] = session
+        if former is not None:
+            former.finish(ends.SUCCEEDED)
 
     async def _connect(self, session: GatewaySession, address: str) -> None:
         assert self._http is not None
@@ -218,12 +249,14 @@ class TunnelWorker:
             await session.upstream.connect({"X-Forwarded-For": address})
         except Unavailable:
             session.finish(ends.SIGNALING_AWAY)
-            raise _Ended(ends.SIGNALING_AWAY) from None
+            raise Ended(ends.SIGNALING_AWAY) from None
 
     def _over(self, session: GatewaySession) -> None:
         self._sessions.pop(session.id, None)
         self._batches.pop(session.id, None)
         self._polls.pop(session.id, None)
+        if session.claims is not None and self._of_participant.get(session.claims.participant_id) is session:
+            del self._of_participant[session.claims.participant_id]
         self._of_address[session.address] -= 1
         if self._of_address[session.address] <= 0:
             del self._of_address[session.address]
@@ -252,7 +285,7 @@ class TunnelWorker:
         finally:
             batches.done(number)
         if session.end is not None:
-            raise _Ended(session.end)
+            raise Ended(session.end)
         return web.Response(status=204, headers=HEADERS)
 
     # --- down: WebSocket, both ways ---
@@ -260,7 +293,7 @@ class TunnelWorker:
         offered = [word.strip() for word in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
         secret = next((word.removeprefix("secret.") for word in offered if word.startswith("secret.")), "")
         if SUBPROTOCOL not in offered:
-            raise _Ended(ends.INVALID)
+            raise Ended(ends.INVALID)
         session = self._session(request, secret)
         channel = web.WebSocketResponse(
             protocols=(SUBPROTOCOL,), compress=False, max_msg_size=MAX_BATCH, autoping=True, timeout=1.0
@@ -348,11 +381,13 @@ class TunnelWorker:
         name = request.headers.get("Parley-Wire", "")[:NAME]
         wire, turn = self._poll_wire(session, name, again="Parley-Attach" in request.headers)
         async with turn:  # of two that are held, the older one is answered first
+            await _gathered(wire)
             frames = await session.outgoing(wire, self._options.poll_s)
+            wire.answered_at = asyncio.get_running_loop().time()
             if wire.replaced.is_set():
                 frames = session.rest(wire)
                 if not frames:
-                    raise _Ended(wire.end)
+                    raise Ended(wire.end)
             session.touch()
             data = encode_all(frames)
             wire.answers += 1
@@ -387,7 +422,7 @@ def _bearer(request: web.Request) -> str:
 def _number(request: web.Request) -> int:
     text = request.headers.get("Parley-Batch", "")
     if not (text.isascii() and text.isdecimal() and len(text) <= 9):
-        raise _Ended(ends.INVALID)
+        raise Ended(ends.INVALID)
     return int(text)
 
 
@@ -395,7 +430,7 @@ def _unbase64(body: bytes) -> bytes:
     try:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
-        raise _Ended(ends.BAD_FRAME) from None
+        raise Ended(ends.BAD_FRAME) from None
 
 
 def _keep_short(transport: asyncio.Transport) -> None:
@@ -406,6 +441,15 @@ def _keep_short(transport: asyncio.Transport) -> None:
         with contextlib.suppress(OSError):
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             plain.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, WIRE_ROOM)
+
+
+async def _gathered(wire: Wire) -> None:
+    """Returns when the wire's last answer is long enough ago that another one is worth its headers."""
+    left = wire.answered_at + GATHER_S - asyncio.get_running_loop().time()
+    if left > 0:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await wire.replaced.wait()
 
 
 async def _room(transport: asyncio.Transport) -> None:

@@ -23,6 +23,7 @@ OWN = {
     "python": {"parley-core", "parley-udp"},
     "netem": {"parley-core"},
     "load": {"parley-core"},
+    "tun": {"parley-core", "parley-netem"},
     "fuzz": {"parley-core"},
 }
 SANS_IO = ("core", "netem")
@@ -36,7 +37,7 @@ OUTSIDE = re.compile(
 OUTSIDE_CRATES = {"pyo3", "libc", "mio", "nix", "rtrb", "rustix", "socket2", "tokio"}
 
 # Where unsafe code may be: system calls, and a test's allocator that counts.
-UNSAFE_HOMES = ("udp/src/sys/", "udp/tests/", "load/src/sys.rs", "core/tests/no_allocation.rs")
+UNSAFE_HOMES = ("udp/src/sys/", "udp/tests/", "load/src/sys.rs", "tun/src/sys.rs", "core/tests/no_allocation.rs")
 
 
 @cache

@@ -63,9 +63,10 @@ def test_every_decision_record_has_the_three_parts() -> None:
 
 
 def test_lock_files_name_no_registry() -> None:
-    locks = [ROOT / "requirements.txt", *(ROOT / "requirements").glob("*.txt"), ROOT / "package-lock.json"]
+    npm = [ROOT / "package-lock.json", ROOT / "local/emulators/package-lock.json"]
+    locks = [ROOT / "requirements.txt", *(ROOT / "requirements").glob("*.txt"), *npm]
     for lock in locks:
-        assert "://" not in re.sub(r'"(?:url|funding)": ?"[^"]*"', "", lock.read_text()), lock.name
+        assert "://" not in re.sub(r'"(?:url|funding|license)": ?"[^"]*"', "", lock.read_text()), lock.name
 
 
 def test_every_cell_of_the_connectivity_table_has_a_test_that_exists() -> None:

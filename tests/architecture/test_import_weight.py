@@ -49,7 +49,7 @@ def test_the_worker_finds_one_app_and_its_functions() -> None:
         "found = [v for v in vars(function_app).values() if isinstance(v, FunctionRegister)]\n"
         "print(len(found), sorted(f.get_function_name() for f in found[0].get_functions()))"
     )
-    names = ["expire_leases", "http", "on_event", "relay_outbox", "retention", "rotate_keys"]
+    names = ["deliver_webhooks", "expire_leases", "http", "on_event", "relay_outbox", "retention", "rotate_keys"]
     assert run(code) == f"1 {names}"
 
 

@@ -32,6 +32,7 @@ NOT_OURS = (
     "tls",
     "web_dir",
     "functions_port",
+    "cosmos_port",
     "identity_",
     "turn_server",
     "turn_host",

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.bench.dataplane_network import first_in_turn
+from tests.support import rust_program
 
-WORKSPACE: Final = Path("dataplane")
 _LINE_LIMIT: Final = 1 << 24
 _ANSWER_TIMEOUT_S: Final = 120.0
 
@@ -35,24 +33,12 @@ class LoadPeer:
     fingerprint: str
 
 
-def target_directory() -> Path:
-    """Where cargo builds."""
-    return Path(os.environ.get("CARGO_TARGET_DIR") or WORKSPACE / "target")
-
-
-def binary(profile: str = "release") -> Path:
-    return target_directory() / profile / "parley-load"
-
-
 def build() -> Path:
     """Builds the generator and returns it. Raises LoadError without cargo or where the build fails."""
     try:
-        subprocess.run(
-            ["cargo", "build", "--release", "--quiet", "--package", "parley-load"], cwd=WORKSPACE, check=True
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise LoadError(f"the load generator was not built: {error}") from error
-    return binary()
+        return rust_program.build("parley-load")
+    except rust_program.NotBuilt as reason:
+        raise LoadError(str(reason)) from None
 
 
 class Talker:

@@ -1,5 +1,5 @@
-"""The stores under their contract: `stores` in memory, on SQLite and on PostgreSQL; `sql_url` on the two databases.
-`engine` is each forwarding engine in turn.
+"""The stores under their contract: `stores` in memory, on SQLite, on PostgreSQL and on our Cosmos DB server; `sql_url`
+on the two SQL databases, `cosmos` on that server alone. `engine` is each forwarding engine in turn.
 
 The schema is made once a session, by the program that makes it in production, and copied for every test.
 """
@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,14 @@ from conference.adapters.memory import memory_stores
 from conference.adapters.memory.clock import ManualClock, SequenceIds
 from conference.adapters.sql import open_database, sql_stores
 from conference.ports.stores import Stores
+from tests.support.cosmos import RunningCosmos, cosmos_server, stores_over
 from tests.support.engine import ENGINES, Bench, bench
 from tests.support.postgres import PostgresServer, postgres_server, postgres_url
 
 __all__ = ["postgres_server", "postgres_url"]
 
-ADAPTERS = ("memory", "sqlite", "postgresql")
+SQL = ("sqlite", "postgresql")
+ADAPTERS = ("memory", *SQL, "cosmos")
 
 
 def _migrate(url: str) -> None:
@@ -60,15 +63,24 @@ def _database(adapter: str, request: pytest.FixtureRequest, folder: Path) -> Ite
 
 @pytest.fixture(params=ADAPTERS)
 def adapter_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Empty for the memory adapters."""
-    if request.param == "memory":
-        yield ""
+    """The SQL database's; for the others their name."""
+    if request.param not in SQL:
+        yield request.param
         return
     yield from _database(request.param, request, tmp_path)
 
 
-@pytest.fixture(params=ADAPTERS[1:])
+@pytest.fixture(params=SQL)
 def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    yield from _database(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=(*ADAPTERS, "azure"))
+def queue_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Of the database under an event queue; the adapter's name where there is none."""
+    if request.param in ("memory", "azure"):
+        yield request.param
+        return
     yield from _database(request.param, request, tmp_path)
 
 
@@ -83,14 +95,31 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
+async def cosmos() -> AsyncIterator[RunningCosmos]:
+    async with cosmos_server() as running:
+        yield running
+
+
+@asynccontextmanager
+async def _stores(adapter: str, ids: SequenceIds) -> AsyncIterator[Stores]:
+    if adapter == "memory":
+        yield memory_stores(ids)
+    elif adapter == "cosmos":
+        async with cosmos_server() as running:
+            cosmos_database = running.open()
+            yield stores_over(cosmos_database, ids)
+            await cosmos_database.close()
+    else:
+        database = open_database(adapter)
+        yield sql_stores(database, ids)
+        await database.close()
+
+
+@pytest.fixture
 async def stores(adapter_url: str, ids: SequenceIds) -> AsyncIterator[Stores]:
     """Empty stores of every adapter in turn."""
-    if not adapter_url:
-        yield memory_stores(ids)
-        return
-    database = open_database(adapter_url)
-    yield sql_stores(database, ids)
-    await database.close()
+    async with _stores(adapter_url, ids) as opened:
+        yield opened
 
 
 @pytest.fixture(params=ENGINES, ids=lambda make: make.name)

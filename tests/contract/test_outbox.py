@@ -102,7 +102,13 @@ async def test_two_relays_at_once_claim_no_event_twice(sql_url: str, clock: Manu
 
 def _services(stores: Stores, clock: ManualClock, outbox: Outbox | None = None) -> Services:
     """What the relay uses of the app's services."""
-    used = SimpleNamespace(outbox=outbox or stores.outbox, queue=stores.queue, clock=clock)
+    used = SimpleNamespace(
+        outbox=outbox or stores.outbox,
+        queue=stores.queue,
+        clock=clock,
+        meetings=stores.meetings,
+        webhooks=stores.webhooks,
+    )
     return cast(Services, used)
 
 

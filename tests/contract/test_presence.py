@@ -403,6 +403,19 @@ async def test_a_listener_misses_nothing_when_its_connection_is_cut(redis_server
     await client.close()
 
 
+async def test_a_token_is_used_once_and_not_by_whom_was_removed(presence: Presence) -> None:
+    ann, bob = ParticipantId("p-ann"), ParticipantId("p-bob")
+    assert await presence.burn(ROOM, ann, jti="t1", ttl_s=60) is None
+    again = await presence.burn(ROOM, ann, jti="t1", ttl_s=60)
+    assert again == Refused("token-refused")
+    assert again.extra == {"cause": "replayed"}
+    joined = await presence.enter(ROOM, person("ann"), jti="t1", jti_ttl_s=60, told=lambda _: [], generation="g1")
+    assert joined == Refused("token-refused")  # one memory for all kinds
+    assert await presence.burn(MeetingId("room-2"), ann, jti="t1", ttl_s=60) is None
+    await presence.deny(ROOM, bob, ttl_s=60)
+    assert await presence.burn(ROOM, bob, jti="t2", ttl_s=60) == Refused("removed")
+
+
 async def test_keys_of_a_room_share_a_slot_and_expire(redis_server: RedisServer) -> None:  # noqa: F811
     client = RedisClient(connect(redis_server.url))
     presence = RedisPresence(client)

@@ -1,22 +1,33 @@
-"""The port `SigningKeys`: rotation that no verifier notices, in memory and in a folder that processes share."""
+"""The port `SigningKeys`: rotation that no verifier notices, in memory, in a folder that processes share, and sealed by
+a key ring in a document that instances share (a file, or Blob storage with a vault)."""
 
 import asyncio
 import multiprocessing
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from conference.adapters.azure.credentials import EMULATOR_KEY
+from conference.adapters.blob.client import Container
+from conference.adapters.blob.document import BlobDocument
+from conference.adapters.files.document import FileDocument
+from conference.adapters.key_ring import FileKeyRing
 from conference.adapters.public_keys import OwnPublicKeys
+from conference.adapters.sealed_keys import SealedSigningKeys
 from conference.adapters.signing_keys import LEAD, MARGIN, FileSigningKeys, MemorySigningKeys
 from conference.adapters.system import SystemIds
 from conference.domain.claims import LONGEST_LIFETIME
 from conference.domain.errors import Unavailable
 from conference.ports.tokens import SigningKey, SigningKeys
+from local.azurite.server import Azurite
+from tests.support.azurite import fresh_name
 from tests.support.token_kinds import NOW, SerialIds
+from tests.support.vault import ring_of, running_vault
 
 pytestmark = pytest.mark.contract
 
@@ -24,9 +35,27 @@ TEN_MINUTES = timedelta(minutes=10)
 SECOND = timedelta(seconds=1)
 
 
-@pytest.fixture(params=["memory", "file"])
-def keys(request: pytest.FixtureRequest, tmp_path: Path) -> SigningKeys:
-    return MemorySigningKeys(SerialIds()) if request.param == "memory" else _in(tmp_path)
+@pytest.fixture(params=["memory", "file", "sealed", "vault"])
+async def keys(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SigningKeys]:
+    match request.param:
+        case "memory":
+            yield MemorySigningKeys(SerialIds())
+        case "file":
+            yield _in(tmp_path)
+        case "sealed":
+            yield _sealed(tmp_path)
+        case _:
+            azurite: Azurite = request.getfixturevalue("azurite")
+            async with (
+                running_vault(request.getfixturevalue("vault_certificate")) as vault,
+                aclosing(ring_of(vault)) as ring,
+                aclosing(Container(azurite.blob_endpoint, fresh_name(), EMULATOR_KEY)) as container,
+            ):
+                yield SealedSigningKeys(BlobDocument(container, "signing-keys.json"), ring, SystemIds())
+
+
+def _sealed(folder: Path) -> SealedSigningKeys:
+    return SealedSigningKeys(FileDocument(folder / "keys.json"), FileKeyRing(folder / "ring"), SystemIds())
 
 
 def _in(folder: Path) -> FileSigningKeys:

@@ -44,7 +44,7 @@ def _checks(connection: sa.Connection) -> set[str]:
 
 async def test_the_migrations_build_the_schema_of_the_tables(database: Database) -> None:
     assert await database.read(_differences) == []
-    assert await database.read(_checks) == {"ck_meetings_status", "ck_participants_role"}
+    assert await database.read(_checks) == {"ck_meetings_status", "ck_participants_role", "ck_webhook_endpoints_status"}
     assert await is_current(database)
 
 

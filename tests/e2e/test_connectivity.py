@@ -7,19 +7,21 @@ https; edge and TURN have an address each, so that both own port 443.
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 import aiohttp
 import pytest
 import pytest_asyncio
 from playwright.async_api import Playwright
 
+from tests.e2e.conftest import SCREENSHOTS
 from tests.support import browser as chromium
 from tests.support import media
+from tests.support.browser import screenshot
 from tests.support.caller import call_as
 from tests.support.firewall import Firewall, firewall
 from tests.support.media import GREEN, RED, Person
@@ -40,9 +42,9 @@ CONNECTED_WITHIN_S: Final = 45.0
 
 # What each connection of the page to the SFU uses now: [protocol, candidateType, relayProtocol] of the local candidate.
 _SELECTED: Final = """async () => {
-  const {publisher, subscriber} = globalThis.parley.call.transports;
+  const {publisher, subscriber, isTunnelled} = globalThis.parley.call.transports;
   const found = [];
-  for (const transport of [publisher, subscriber]) {
+  for (const transport of isTunnelled ? [] : [publisher, subscriber].filter(Boolean)) {
     const stats = await transport.connection.getStats();
     for (const entry of stats.values()) {
       if (entry.type !== 'transport' || !entry.selectedCandidatePairId) continue;
@@ -52,6 +54,13 @@ _SELECTED: Final = """async () => {
     }
   }
   return found;
+}"""
+
+# Notices go away by themselves: `told` is the codes of those that were there.
+_COLLECT_NOTICES: Final = """() => {
+  globalThis.told = [];
+  const collect = () => document.querySelectorAll('.toast').forEach(({dataset}) => globalThis.told.push(dataset.code));
+  new MutationObserver(collect).observe(document.body, {childList: true, subtree: true});
 }"""
 
 _SOUND_PACKETS: Final = """async (userId) => (await globalThis.parley.stats())
@@ -110,7 +119,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(system, link, wall, relay)
 
 
-Arrives = Callable[[Person, bool], Awaitable[Visitor]]
+class Arrives(Protocol):
+    def __call__(
+        self, person: Person, is_behind: bool, flags: Sequence[str] = (), leaf: Path | None = None
+    ) -> Awaitable[Visitor]: ...
 
 
 @pytest_asyncio.fixture
@@ -120,12 +132,14 @@ async def arrives(place: Place, playwright: Playwright, tmp_path: Path) -> Async
     assert program is not None
     async with AsyncExitStack() as stack:
 
-        async def sit_down(person: Person, is_behind: bool) -> Visitor:
-            trusted = chromium.trusting(place.system.data_dir / "tls" / "leaf.pem")
+        async def sit_down(
+            person: Person, is_behind: bool, flags: Sequence[str] = (), leaf: Path | None = None
+        ) -> Visitor:
+            trusted = chromium.trusting(leaf or place.system.data_dir / "tls" / "leaf.pem")
             started = place.link.wrapped(program, tmp_path) if is_behind else None
             devices = media.make_devices(person, tmp_path)
             browser = await stack.enter_async_context(
-                chromium.launched(playwright, devices, [trusted], program=started)
+                chromium.launched(playwright, devices, [trusted, *flags], program=started)
             )
             context = await chromium.context_of(browser, base_url=place.system.url)
             visitor = Visitor(person, await context.new_page())
@@ -153,7 +167,7 @@ async def _uses(visitor: Visitor, rungs: tuple[str, ...]) -> None:
     await wait_for(look, lambda: f"{visitor.person.login} uses {rungs}; last: {seen}", CONNECTED_WITHIN_S)
 
 
-async def _meet_by(arrives: Arrives, *rungs: str) -> None:
+async def _meet_by(arrives: Arrives, *rungs: str) -> tuple[Visitor, Visitor]:
     """Somebody behind the firewall and somebody before it get each other's picture and voice; by one of these rungs."""
     alex, blair = await asyncio.gather(arrives(RED, False), arrives(GREEN, True))
     meeting_id = await alex.create_meeting(recording=False)
@@ -164,6 +178,32 @@ async def _meet_by(arrives: Arrives, *rungs: str) -> None:
         await one.sees(other)
         await one.hears(other)
     await _uses(blair, rungs)
+    await _uses(alex, ("udp",))
+    return alex, blair
+
+
+async def _meet_in_browsers_by_tunnel(arrives: Arrives, kind: str, flags: Sequence[str] = (), **behind: Path) -> None:
+    """The same, where the one behind the firewall finds by itself that nothing but that wire of the tunnel passes."""
+    alex, blair = await asyncio.gather(arrives(RED, False), arrives(GREEN, True, flags, **behind))
+    meeting_id = await alex.create_meeting(recording=False)
+    await alex.join(consent=None)
+    await blair.open_meeting(meeting_id)
+    await blair.evaluate(_COLLECT_NOTICES)
+    await blair.join(consent=None)
+    await _goes_by_tunnel(alex, blair, kind)
+
+
+async def _goes_by_tunnel(alex: Visitor, blair: Visitor, kind: str) -> None:
+    async def by_it() -> bool:
+        now = "parley.call.state === 'connected' && parley.call.transports.tunnel?.kind"
+        return bool(await blair.evaluate(now) == kind)
+
+    await wait_for(by_it, f"{blair.person.login} goes by the tunnel's {kind}", CONNECTED_WITHIN_S)
+    await wait_for(lambda: blair.evaluate("globalThis.told?.includes('way')"), "the page tells it")
+    await screenshot(blair.page, SCREENSHOTS, f"ladder-{kind}")
+    for one, other in ((alex, blair), (blair, alex)):
+        await one.sees(other)
+        await one.hears(other)
     await _uses(alex, ("udp",))
 
 
@@ -274,6 +314,61 @@ async def test_where_only_a_proxy_with_connect_to_the_edge_is_open_the_tunnel_ca
         place.wall.permit(place.relay_by("tcp", SQUID))
         assert place.wall.blocks(place.link.near_host, HTTPS)
         await _meet_through_tunnel(place, arrives, (kind,), blocked=[], authority=place.authority, proxy=url)
+
+
+async def test_where_only_a_proxy_with_connect_to_the_edge_is_open_a_browser_takes_the_tunnel(
+    place: Place, arrives: Arrives, tmp_path: Path
+) -> None:
+    if why_not := obstacle("squid"):
+        _cannot(why_not)
+    with squid(tmp_path / "squid", place.relay, SQUID, place.link.near_host) as url:
+        place.wall.permit(place.relay_by("tcp", SQUID))
+        await _meet_in_browsers_by_tunnel(arrives, "websocket", [f"--proxy-server={url}"])
+
+
+async def test_where_a_proxy_opens_tls_drops_upgrade_and_buffers_a_browser_takes_long_poll(
+    place: Place, arrives: Arrives, tmp_path: Path
+) -> None:
+    edge = place.link.near_host
+    async with buffering_proxy(tmp_path, place.relay, INTERCEPTING, edge, place.authority) as proxy:
+        place.wall.permit(place.relay_by("tcp", INTERCEPTING))
+        place.wall.redirect(edge, HTTPS, place.relay, INTERCEPTING)
+        await _meet_in_browsers_by_tunnel(arrives, "longpoll", leaf=tmp_path / "leaf.pem")
+    assert proxy.upgrades > 0
+
+
+async def test_where_a_proxy_drops_upgrade_and_udp_is_open_only_signaling_takes_the_tunnel(
+    place: Place, arrives: Arrives, tmp_path: Path
+) -> None:
+    edge = place.link.near_host
+    async with buffering_proxy(tmp_path, place.relay, INTERCEPTING, edge, place.authority) as proxy:
+        place.wall.permit(place.relay_by("tcp", INTERCEPTING), "meta l4proto udp")
+        place.wall.redirect(edge, HTTPS, place.relay, INTERCEPTING)
+        alex, blair = await asyncio.gather(arrives(RED, False), arrives(GREEN, True, (), tmp_path / "leaf.pem"))
+        meeting_id = await alex.create_meeting(recording=False)
+        await alex.join(consent=None)
+        await blair.open_meeting(meeting_id)
+        await blair.join(consent=None)
+        for one, other in ((alex, blair), (blair, alex)):
+            await one.sees(other)
+            await one.hears(other)
+        assert await blair.evaluate("[parley.call.ladder.way, parley.call.ladder.wire]") == ["signaling", "longpoll"]
+    assert proxy.upgrades > 0
+
+
+async def test_where_a_firewall_is_shut_in_mid_call_a_browser_takes_the_tunnel_and_comes_back(
+    place: Place, arrives: Arrives
+) -> None:
+    place.wall.open()
+    alex, blair = await _meet_by(arrives, "udp")
+    place.wall.permit(place.edge_only)
+    await blair.evaluate(_COLLECT_NOTICES)
+    await _goes_by_tunnel(alex, blair, "websocket")
+    place.wall.open()
+    await blair.evaluate("parley.call.networkChanged()")  # else it looks for the way up within a minute
+    await _uses(blair, ("udp",))
+    await blair.sees(alex)
+    await alex.hears(blair)
 
 
 async def test_where_a_proxy_opens_tls_drops_upgrade_and_buffers_long_poll_carries_a_native_client(

@@ -28,12 +28,17 @@ NO_WEBRTC: Final = """(() => {
 KINDS: Final = {"websocket": "websocket", "stream": "streaming", "poll": "longpoll"}
 
 
-async def _meet(arrive: Arrive, way: str) -> tuple[Visitor, Visitor]:
-    """One by WebRTC, and one by the tunnel."""
+# As Firefox and Safari are: their pages have none.
+NO_PROCESSORS: Final = "delete globalThis.MediaStreamTrackProcessor"
+
+
+async def _meet(arrive: Arrive, way: str, *scripts: str) -> tuple[Visitor, Visitor]:
+    """One by WebRTC, and one by the tunnel, in whose page the scripts run first."""
     direct, tunnelled = await asyncio.gather(arrive(RED), arrive(GREEN))
     meeting_id = await direct.create_meeting(recording=False)
     await direct.join(consent=None)
-    await tunnelled.page.add_init_script(NO_WEBRTC)
+    for script in (NO_WEBRTC, *scripts):
+        await tunnelled.page.add_init_script(script)
     await tunnelled.page.goto(f"/m/{meeting_id}?way={way}")
     await expect(tunnelled.page.get_by_test_id("join-button")).to_be_visible()
     await tunnelled.join(consent=None)
@@ -55,6 +60,17 @@ async def test_a_browser_in_the_tunnel_is_seen_and_heard_and_sees_and_hears(arri
     await direct.hears_nothing_of(tunnelled)
     await tunnelled.control("microphone").click()
     await direct.hears(tunnelled)
+
+
+async def test_a_browser_without_track_processors_is_seen_and_heard_all_the_same(arrive: Arrive) -> None:
+    direct, tunnelled = await _meet(arrive, "websocket", NO_PROCESSORS)
+    assert await tunnelled.evaluate("typeof MediaStreamTrackProcessor") == "undefined"
+    await direct.sees(tunnelled)
+    await direct.hears(tunnelled)
+    await tunnelled.control("camera").click()
+    await direct.sees_no_frames_of(tunnelled)
+    await tunnelled.control("camera").click()
+    await direct.sees(tunnelled)
 
 
 async def test_camera_and_microphone_of_both_sides_go_off_and_on_again(arrive: Arrive) -> None:

@@ -1,7 +1,10 @@
 """The hosted Functions app as others meet it: over HTTP, on SQLite and Redis, with tokens of the local provider."""
 
 import asyncio
+import hashlib
+import hmac
 import io
+import json
 import os
 import re
 import shutil
@@ -20,6 +23,7 @@ import aiohttp
 import azure.functions as func
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from conference.adapters.sql.migrate import migrate
 from conference.settings import Settings
@@ -239,6 +243,39 @@ async def test_the_api_serves_on_while_redis_is_away(hosted: Hosted, redis_serve
     status, ready = await ada.call("GET", "/ready")
     assert (status, ready["directory"]) == (200, "unavailable")
     assert (await ada.call("PUT", f"/v1/meetings/{meeting['id']}/end"))[0] == 200
+
+
+async def test_a_webhook_hears_of_a_meeting_from_the_timers(hosted: Hosted) -> None:
+    received: list[tuple[bool, dict[str, Any]]] = []
+    secrets: list[str] = []
+
+    async def take(request: web.Request) -> web.Response:
+        body = await request.read()
+        times, given = (part.partition("=")[2] for part in request.headers["Parley-Signature"].split(","))
+        expected = hmac.digest(secrets[0].encode(), times.encode() + b"." + body, hashlib.sha256).hex()
+        received.append((given == expected, json.loads(body)))
+        return web.Response(status=503 if len(received) == 1 else 204)
+
+    app = web.Application()
+    app.add_routes([web.post("/hook", take)])
+    async with TestServer(app, host="127.0.0.1") as receiver:
+        alex = await hosted.person("alex")
+        wish = {"url": str(receiver.make_url("/hook")), "events": ["RoomCreated", "MeetingEnded"]}
+        status, webhook = await alex.call("POST", "/v1/webhooks", wish)
+        assert status == 201
+        secrets.append(webhook["secret"])
+        _, meeting = await alex.call("POST", "/v1/meetings", {"hostId": alex.id})
+        room = meeting["id"]
+        await alex.call("PUT", f"/v1/meetings/{room}/end")
+        await eventually(lambda: len(received) >= 3, within_s=40)
+        told = [(genuine, event["type"], event["seq"], event["meetingId"]) for genuine, event in received]
+        assert told == [(True, "RoomCreated", 1, room)] * 2 + [(True, "MeetingEnded", 2, room)]
+
+        async def is_logged() -> bool:
+            _, page = await alex.call("GET", f"/v1/webhooks/{webhook['id']}/deliveries")
+            return [attempt["status"] for attempt in page["items"]] == [204, 204, 503]
+
+        await eventually(is_logged)
 
 
 async def test_the_host_stops_when_told_and_says_nothing_wrong(hosted: Hosted) -> None:

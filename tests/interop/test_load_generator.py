@@ -15,11 +15,12 @@ import pytest
 
 from conference.adapters.media.reference import ReferenceEngine
 from conference.ports.forwarding import AudioLevels, Event, RemoveSender
-from tests.bench.dataplane_generator import Generator, LoadError, binary, generator
+from tests.bench.dataplane_generator import Generator, LoadError, generator
 from tests.bench.dataplane_network import Network
 from tests.bench.dataplane_scenario import Scenario
 from tests.bench.dataplane_server import ENGINES, Server
 from tests.bench.dataplane_systems import Floor, Site, engine_senders, engine_tracks
+from tests.support import rust_program
 
 pytestmark = pytest.mark.interop
 
@@ -31,10 +32,10 @@ Send = Callable[[bytes, Any], None]
 
 @pytest.fixture(scope="module")
 def program() -> Path:
-    found = next((path for path in (binary("release"), binary("debug")) if path.exists()), None)
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("parley-load is not built")
-    return found
+    try:
+        return rust_program.built("parley-load")
+    except rust_program.NotBuilt as reason:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(reason))
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any, Final
 
 import aiohttp
@@ -12,12 +13,13 @@ from conference.adapters.redis.client import RedisClient, connect
 from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.adapters.system import SystemIds
 from conference.protocol.tunnel.frame import Frame, FrameType, encode
+from media_workers.tunnel.admission import Admission
 from media_workers.tunnel.metrics import Metrics
 from media_workers.tunnel.wiring import frame_services
-from media_workers.tunnel.worker import Options, TunnelWorker
+from media_workers.tunnel.worker import GATHER_S, Options, TunnelWorker
 from tests.support.native_client import NativeParticipant
 from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
-from tests.support.sfu import running_sfu
+from tests.support.sfu import Sfu, running_sfu
 from tests.support.signaling import Person, Process, World
 from tests.support.tunnel_client import SUBPROTOCOL, Kind, SignalingOverTunnel, TunnelClient, TunnelledParticipant
 from tests.support.waiting import eventually
@@ -30,14 +32,18 @@ WIRES: Final[tuple[Kind, ...]] = ("websocket", "stream", "poll")
 class Site:
     """The world with a gateway before it."""
 
-    def __init__(self, world: World, process: Process) -> None:
-        self.world, self.process = world, process
+    def __init__(self, world: World, process: Process, sfu: Sfu) -> None:
+        self.world, self.process, self.sfu = world, process, sfu
         self.metrics = Metrics()
         self.worker: TunnelWorker | None = None
         self.url = ""
 
     async def start(self, **options: Any) -> None:
-        self.worker = TunnelWorker(Options(self.process.url, **options), SystemIds(), self.metrics, frame_services())
+        world = self.world
+        admission = Admission(world.tokens, world.presence, world.clock, self.metrics)
+        self.worker = TunnelWorker(
+            Options(self.process.url, **options), SystemIds(), self.metrics, frame_services(), admission
+        )
         self.url = f"http://127.0.0.1:{await self.worker.start('127.0.0.1', 0)}"
 
     async def stop(self) -> None:
@@ -70,8 +76,8 @@ async def site(redis_server: RedisServer) -> AsyncIterator[Site]:  # noqa: F811
         world = World(redis_server, http)
         await world.make_meeting()
         redis = RedisClient(connect(redis_server.url))
-        async with running_sfu(tokens=world.tokens, nodes=RedisMediaNodes(redis)):
-            made = Site(world, await world.process())
+        async with running_sfu(tokens=world.tokens, nodes=RedisMediaNodes(redis), drain_s=10.0) as sfu:
+            made = Site(world, await world.process(), sfu)
             await made.start()
             yield made
             await made.stop()
@@ -151,6 +157,31 @@ async def test_a_late_poll_of_a_former_wire_takes_nothing_back(site: Site) -> No
         assert (late.status, (await late.json())["code"]) == (409, "replaced")
     assert await answered("second") == (200, "1")
     assert await answered("first", **{"Parley-Attach": "1"}) == (200, "0")  # whoever asks for it plainly
+
+
+async def test_answers_to_polls_gather_what_comes_within_some_time(site: Site) -> None:
+    made = await site.made()
+    url, loop = f"{site.sessions}/{made['sessionId']}", asyncio.get_running_loop()
+    proof = {"Authorization": f"Bearer {made['resumeSecret']}", "Parley-Wire": "one"}
+    acknowledged, times, most = 0, [loop.time()], 0
+
+    async def ask() -> None:
+        for number in range(6):
+            signal = encode(Frame(FrameType.SIGNAL, 0, b'{"type":"KeepAlive","payload":{}}', number))
+            headers = {**proof, "Parley-Batch": str(number)}
+            async with site.world.http.post(f"{url}/frames", data=signal, headers=headers):
+                await asyncio.sleep(0.01)
+
+    asking = asyncio.create_task(ask())
+    while acknowledged < 6:
+        async with site.world.http.get(f"{url}/poll", headers=proof) as answer:
+            count = (await answer.read()).count(b"KeepAliveAck")
+        times.append(loop.time())
+        acknowledged, most = acknowledged + count, max(most, count)
+    await asking
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert min(gaps[1:]) > 0.8 * GATHER_S  # the first poll is answered at once
+    assert most > 1
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import ssl
 from collections.abc import AsyncIterator
@@ -13,13 +14,15 @@ from typing import Any, Final
 
 import pytest
 from aioice import turn as aioice_turn
+from pydantic import SecretStr
 
 from conference.adapters.turn import TurnIceServers
 from conference.domain.addresses import parse_address
 from conference.domain.ids import ParticipantId, Secret
+from conference.settings import Settings
 from local.edge.certificates import Certificates
 from local.runner.machine import free_turn_port
-from local.turn import coturn
+from local.turn import coturn, wiring
 from local.turn.client import TurnClient, TurnRefused
 from local.turn.core import Limits, TurnCore
 from local.turn.nonces import Nonces
@@ -247,3 +250,45 @@ async def test_coturn_keeps_the_rules_or_is_refused(tmp_path: Path) -> None:
     finally:
         await coturn.end(process)
     assert reason is None or "CVE-2026-27624" in reason
+
+
+@pytest.fixture
+def mute_coturn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A coturn that is installed, runs and answers nobody; the settings of a TURN server on a free port."""
+    program = tmp_path / "bin" / coturn.PROGRAM
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(coturn, "READY_S", 0.5)
+    return Settings(
+        data_dir=tmp_path,
+        turn_host=HOST,
+        turn_port=free_turn_port(HOST, 0),
+        turn_relay_ports="41101-41200",
+        turn_secret=SecretStr("shared"),
+    )
+
+
+async def test_the_embedded_server_takes_over_from_a_coturn_that_is_refused(
+    mute_coturn: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stop = asyncio.Event()
+    serving = asyncio.create_task(wiring.serve(mute_coturn, stop))
+    made = wiring.credentials(mute_coturn).for_participant(ParticipantId("ann"), datetime.now(UTC))[0]
+    assert made.username
+    assert made.credential
+    client = TurnClient((HOST, mute_coturn.turn_port), made.username, made.credential.reveal())
+    try:
+        async with asyncio.timeout(10):
+            await coturn._allocate(client)
+    finally:
+        await client.close()
+        stop.set()
+        await serving
+    assert "The installed coturn is not used: it does not answer." in capfd.readouterr().err
+
+
+async def test_a_coturn_that_was_asked_for_and_is_refused_ends_the_start(mute_coturn: Settings) -> None:
+    with pytest.raises(RuntimeError, match="it does not answer"):
+        await wiring.serve(mute_coturn.model_copy(update={"turn_server": "coturn"}), asyncio.Event())

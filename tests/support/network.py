@@ -41,10 +41,19 @@ class Pair:
     far_host: str
     far: str
 
+    def bring_up(self) -> None:
+        """Gives both ends their addresses. Raises NoNetwork."""
+        inside = ("ip", "-n", self.namespace)
+        run("ip", "addr", "add", f"{self.near_host}/{PREFIX_BITS}", "dev", self.near)
+        run("ip", "link", "set", self.near, "up")
+        run(*inside, "addr", "add", f"{self.far_host}/{PREFIX_BITS}", "dev", self.far)
+        run(*inside, "link", "set", self.far, "up")
+        run(*inside, "link", "set", "lo", "up")
+
     def second_host(self) -> str:
         """Gives the near end one more address and tells it: two services can then own the same port."""
         host = f"{self.near_host.rpartition('.')[0]}.{SECOND}"
-        _run("ip", "addr", "add", f"{host}/{PREFIX_BITS}", "dev", self.near)
+        run("ip", "addr", "add", f"{host}/{PREFIX_BITS}", "dev", self.near)
         return host
 
     def inside(self, *command: str) -> tuple[str, ...]:
@@ -55,13 +64,11 @@ class Pair:
         """Lets no more through to the namespace than `kbit` thousand bits a second, by a token bucket whose queue holds
         300 ms. The other direction stays free. Raises NoNetwork where the kernel has no such bucket."""
         rate = f"{kbit}kbit"
-        _run(
-            "tc", "qdisc", "replace", "dev", self.near, "root", "tbf", "rate", rate, "burst", BURST, "latency", LATENCY
-        )
+        run("tc", "qdisc", "replace", "dev", self.near, "root", "tbf", "rate", rate, "burst", BURST, "latency", LATENCY)
 
     def release(self) -> None:
         """Makes the link as fast as the machine again."""
-        _run("tc", "qdisc", "del", "dev", self.near, "root")
+        run("tc", "qdisc", "del", "dev", self.near, "root")
 
     def wrapped(self, program: str, folder: Path) -> Path:
         """A script in `folder` that runs `program` inside the namespace, for what takes a path and not a command."""
@@ -71,7 +78,8 @@ class Pair:
         return script
 
 
-def _run(*command: str) -> str:
+def run(*command: str) -> str:
+    """What a command prints. Raises NoNetwork with what it says where it fails."""
     ended = subprocess.run(command, check=False, capture_output=True, text=True)
     if ended.returncode:
         raise NoNetwork(f"{' '.join(command)}: {ended.stderr.strip()}")
@@ -90,17 +98,27 @@ def obstacle(*tools: str) -> str | None:
 
 @contextmanager
 def pair(purpose: str, subnet: str) -> Iterator[Pair]:
-    """A namespace behind a pair for the time of the block: .1 of `subnet` is here and .2 there; nothing is routed.
+    """A namespace behind a veth pair for the time of the block: .1 of `subnet` is here and .2 there; nothing is routed.
 
     Raises NoNetwork where it cannot be made.
     """
+    with namespace(purpose, subnet) as made:
+        run("ip", "link", "add", made.near, "type", "veth", "peer", "name", made.far, "netns", made.namespace)
+        made.bring_up()
+        yield made
+
+
+@contextmanager
+def namespace(purpose: str, subnet: str) -> Iterator[Pair]:
+    """A namespace for the time of the block, and what a pair into it is to be called: the caller makes the two
+    interfaces, puts `far` inside, and brings both up. Raises NoNetwork where it cannot be made."""
     if why_not := obstacle():
         raise NoNetwork(why_not)
     remove_leftovers(purpose)
     mark = f"{purpose[0]}{os.getpid() % 100_000}"
     made = Pair(f"{PREFIX}-{purpose}-{os.getpid()}", f"p{mark}a", f"{subnet}.1", f"{subnet}.2", f"p{mark}b")
     try:
-        _make(made)
+        run("ip", "netns", "add", made.namespace)
         yield made
     finally:
         _remove(made.namespace)
@@ -109,27 +127,15 @@ def pair(purpose: str, subnet: str) -> Iterator[Pair]:
 def remove_leftovers(purpose: str) -> None:
     """Removes the namespaces of runs for the same purpose whose process is no more."""
     named = re.compile(rf"^{PREFIX}-{purpose}-(\d+)\b", re.MULTILINE)
-    for found in named.finditer(_run("ip", "netns", "list")):
+    for found in named.finditer(run("ip", "netns", "list")):
         if not Path(f"/proc/{found[1]}").exists():
             _remove(found[0])
-
-
-def _make(made: Pair) -> None:
-    far = made.far
-    inside = ("ip", "-n", made.namespace)
-    _run("ip", "netns", "add", made.namespace)
-    _run("ip", "link", "add", made.near, "type", "veth", "peer", "name", far, "netns", made.namespace)
-    _run("ip", "addr", "add", f"{made.near_host}/{PREFIX_BITS}", "dev", made.near)
-    _run("ip", "link", "set", made.near, "up")
-    _run(*inside, "addr", "add", f"{made.far_host}/{PREFIX_BITS}", "dev", far)
-    _run(*inside, "link", "set", far, "up")
-    _run(*inside, "link", "set", "lo", "up")
 
 
 def _remove(namespace: str) -> None:
     """The pair goes with the namespace, and that goes with the last process in it."""
     with suppress(NoNetwork):
-        for process in _run("ip", "netns", "pids", namespace).split():
+        for process in run("ip", "netns", "pids", namespace).split():
             with suppress(ProcessLookupError):
                 os.kill(int(process), signal.SIGKILL)
-        _run("ip", "netns", "del", namespace)
+        run("ip", "netns", "del", namespace)

@@ -42,7 +42,7 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def values(schema: dict[str, Any], ids: Ids, name: str = "") -> st.SearchStrategy[Any]:
-    """What the schema allows; an id is mostly one that `ids` has for the member's name."""
+    """What the schema allows; an id, and what else `ids` has under the member's name, is mostly one of those."""
     schema = resolved(schema)
     if "anyOf" in schema:
         return st.one_of([values(choice, ids, name) for choice in schema["anyOf"]])
@@ -57,22 +57,25 @@ def values(schema: dict[str, Any], ids: Ids, name: str = "") -> st.SearchStrateg
             most = min(schema.get("maxItems", 3), 8)
             return st.lists(values(schema["items"], ids, name), min_size=schema.get("minItems", 0), max_size=most)
         case "integer":
-            return st.integers(schema.get("minimum"), schema.get("maximum"))
+            any_number = st.integers(schema.get("minimum"), schema.get("maximum"))
+            return st.sampled_from([int(known) for known in ids[name]]) | any_number if name in ids else any_number
         case "boolean":
             return st.booleans()
         case "null":
             return st.none()
         case "string":
-            return _texts(schema, ids.get(name, ()))
+            return _texts(schema, ids, name)
         case other:
             raise ValueError(f"no strategy for {other}")
 
 
-def _texts(schema: dict[str, Any], ids: Sequence[str]) -> st.SearchStrategy[str]:
+def _texts(schema: dict[str, Any], ids: Ids, name: str) -> st.SearchStrategy[str]:
     if schema.get("format") == "uuid":
-        return st.sampled_from(ids) if ids else st.uuids().map(str)
+        return st.sampled_from(ids[name]) if ids.get(name) else st.uuids().map(str)
     if schema.get("format") == "date-time":
         return TIMES
+    if name in ids:
+        return st.sampled_from(ids[name]) | st.text(max_size=60)
     if "pattern" in schema:
         return st.from_regex(schema["pattern"], fullmatch=True)
     return st.text(min_size=schema.get("minLength", 0), max_size=min(schema.get("maxLength", 60), 60))
@@ -97,6 +100,8 @@ def fault_of(operation: dict[str, Any], status: int, content_type: str, content:
     promised = operation["responses"].get(str(status))
     if promised is None:
         return f"status {status} is not documented"
+    if "content" not in promised:
+        return "there is no content at this status" if content else None
     media_type = content_type.partition(";")[0]
     if media_type not in promised["content"]:
         return f"{media_type} is not documented for {status}"

@@ -33,7 +33,9 @@ from tests.support.redis import RedisServer
 from tests.support.signaling_client import SignalingClient
 
 ISSUER = "http://127.0.0.1:8080"
+TUNNEL_URL = "http://127.0.0.1:8080/v1/tunnel/sessions"
 QUICK = Options(
+    tunnel_url=TUNNEL_URL,
     resume_s=1.0,
     tick_s=0.05,
     touch_s=0.5,

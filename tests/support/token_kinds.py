@@ -1,4 +1,4 @@
-"""The four kinds of token, each with what it takes to make a good one and to verify any.
+"""The five kinds of token, each with what it takes to make a good one and to verify any.
 
 Attacks run over all of them: tests/unit/adapters/test_token_refusals.py.
 """
@@ -23,7 +23,7 @@ IDP = "https://login.test/5f0c1d9e-6b3a-4c58-9a47-2e8d7b1f4a60/v2.0"
 TENANT = "5f0c1d9e-6b3a-4c58-9a47-2e8d7b1f4a60"
 ROOM, USER, PARTICIPANT, ENTRY = (f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 2, 3, 4))
 CALLER_KID = "issuer-key"
-KINDS = ("join", "consent", "service", "caller")
+KINDS = ("join", "consent", "service", "tunnel", "caller")
 
 
 class SerialIds:
@@ -79,6 +79,16 @@ _CLAIMS: dict[str, dict[str, Any]] = {
     },
     "consent": {"iss": ISSUER, "aud": "consent", "sub": USER, "consentId": ENTRY, "meetingId": ROOM, **_TIMES},
     "service": {"iss": ISSUER, "aud": "sfu", "sub": "signaling-1", **_TIMES},
+    "tunnel": {
+        "iss": ISSUER,
+        "aud": "tunnel",
+        "sub": PARTICIPANT,
+        "roomId": ROOM,
+        "nodes": [{"ip": "192.0.2.7", "port": 7882}],
+        "jti": "00000000-0000-4000-8000-00000000000a",
+        "nbf": NOW_S,
+        "exp": NOW_S + 60,
+    },
     "caller": {
         "iss": IDP,
         "aud": "parley-web",
@@ -109,7 +119,12 @@ async def kind_of(name: str) -> Kind:
     async def verify_service(token: str, now: datetime) -> object:
         return await tokens.verify_service(token, audience="sfu", now=now)
 
-    verify = {"join": tokens.verify_join, "consent": tokens.verify_consent, "service": verify_service}[name]
+    verify = {
+        "join": tokens.verify_join,
+        "consent": tokens.verify_consent,
+        "service": verify_service,
+        "tunnel": tokens.verify_tunnel,
+    }[name]
     header = {"typ": f"{name}+jwt", "alg": "ES256", "kid": signer.kid}
     return Kind(name, header, claims, tuple(claims), ec_key(signer.pem.reveal()), verify)
 

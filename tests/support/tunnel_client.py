@@ -9,6 +9,7 @@ from parley_client.link import Link
 from parley_client.media import Media
 from parley_client.proxies import Proxies
 from parley_client.signaling import Signaling
+from parley_client.token_link import TokenLink
 from parley_client.tunnel import SignalingOverTunnel, TunnelClient
 from parley_client.wires import SUBPROTOCOL, Kind
 
@@ -16,7 +17,15 @@ from conference.protocol.tunnel import control as c
 from conference.protocol.tunnel.frame import Frame
 from tests.support.native_client import NativeParticipant
 
-__all__ = ["SUBPROTOCOL", "FrameTunnelClient", "Kind", "SignalingOverTunnel", "TunnelClient", "TunnelledParticipant"]
+__all__ = [
+    "SUBPROTOCOL",
+    "FrameTunnelClient",
+    "Kind",
+    "SignalingOverTunnel",
+    "TokenParticipant",
+    "TunnelClient",
+    "TunnelledParticipant",
+]
 
 
 class FrameTunnelClient(TunnelClient):
@@ -75,3 +84,21 @@ class TunnelledParticipant(NativeParticipant):
     async def _connect(self, url: str | None = None) -> Signaling:
         await self.tunnel.open(self._kind)
         return SignalingOverTunnel(self.tunnel)
+
+
+class TokenParticipant(NativeParticipant):
+    """Signaling by a WebSocket of its own, media through the tunnel by a token."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, url: str, grant: dict[str, Any], room_id: str, kind: Kind, *, shade: int
+    ) -> None:
+        self.tunnel = TunnelClient(http, url)
+        self.proxies = Proxies(self.tunnel)
+        self._kind: Kind = kind
+        super().__init__(http, grant, room_id, shade=shade)
+
+    def _make_link(self) -> Link:
+        return TokenLink(self._connect, self._media, tunnel=self.tunnel, proxies=self.proxies, kind=self._kind)
+
+    def _media(self, link: Link, **options: Any) -> Media:
+        return super()._media(link, rewrite=self.proxies.rewrite, **options)

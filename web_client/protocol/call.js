@@ -21,6 +21,7 @@ import { ReceivePlan } from './receive.js';
 import { Room } from './room.js';
 import { Signaling } from './signaling.js';
 import { StatsReporter } from './stats.js';
+import { SwitchedMedia } from './switched_media.js';
 import { Topology } from './topology.js';
 import { JoinTrace } from './trace.js';
 import { Transports } from './transports.js';
@@ -48,7 +49,7 @@ const TRACED = new Set(['SendOffer', 'SendAnswer', 'SendIceCandidate']);
  * @property {import('./messages.d.ts').ConnectionClass} [RTCPeerConnection]
  * @property {() => number} [random]
  * @property {() => number} [now] milliseconds
- * @property {import('./tunnel/tunnel_media.js').TunnelMedia} [media] media by the HTTP tunnel (`tunnel/way.js`), not WebRTC
+ * @property {import('./ladder.js').Ladder} [ladder] takes the HTTP tunnel where WebRTC does not get through
  */
 
 export class Call extends Emitter {
@@ -99,20 +100,20 @@ export class Call extends Emitter {
     this.signalingUrl = signalingUrl;
     this.trace = new JoinTrace();
     this.#backoff = new Backoff({ random: env.random });
-    this.signaling = new Signaling(env);
+    this.ladder = env.ladder ?? null;
+    this.signaling = new Signaling({ ...env, WebSocket: env.ladder?.socketClass() ?? env.WebSocket });
     const send = (/** @type {string} */ type, /** @type {object} */ payload) => this.#send(type, payload);
-    /** @type {Transports | import('./tunnel/tunnel_media.js').TunnelMedia} */
-    this.transports = env.media ?? new Transports({ send, ...env });
-    this.canMesh = !env.media;
+    const direct = new Transports({ send, ...env });
+    this.transports = env.ladder ? new SwitchedMedia(direct) : direct;
     this.mesh = new Mesh({ send, epoch: () => this.epoch, local: () => this.transports.local, ...env });
     this.topology = new Topology({ transports: this.transports, mesh: this.mesh, send });
     this.meter = new MeshMeter({ topology: this.topology, send, hear: (type, payload) => this.#received({ type, payload }) });
     this.receive = new ReceivePlan((payload) => this.signaling.send('SetReceive', payload));
-    const tell = (/** @type {boolean} */ isVideoOn) => this.#tell({ isVideoOn });
     const { transports, receive } = this;
-    this.congestion = new Congestion({ transports, receive, tell, now: env.now });
+    this.congestion = new Congestion({ transports, receive, tell: (isVideoOn) => this.#tell({ isVideoOn }), now: env.now });
     this.firstFrame = new FirstFrame(this.topology, this.trace, (report) => this.#reportTrace(report));
     this.#listen();
+    this.ladder?.attach(this);
   }
 
   // --- joining --------------------------------------------------------------------------------------------------------
@@ -125,6 +126,7 @@ export class Call extends Emitter {
     this.#admission = admission;
     this.#setState('joining');
     try {
+      await this.ladder?.begin();
       await this.#enter();
       await new Promise((resolve, reject) => {
         this.#joining = { resolve: () => resolve(undefined), reject };
@@ -145,11 +147,12 @@ export class Call extends Emitter {
     this.role = grant.role ?? this.role;
     this.setIceServers(grant.iceServers ?? []);
     this.#joinSpan = this.trace.start('signaling.join');
+    const isDirect = this.ladder?.way !== 'tunnel';
     const payload = {
       roomId: this.meetingId,
       token: grant.signalingToken ?? grant.token,
       displayName: this.displayName,
-      capabilities: { simulcast: true, dataChannel: this.canMesh, mesh: this.canMesh },
+      capabilities: { simulcast: true, dataChannel: isDirect, mesh: isDirect },
     };
     this.signaling.join(grant.signalingUrl || this.signalingUrl, payload, this.#joinSpan.traceparent);
   }
@@ -256,6 +259,12 @@ export class Call extends Emitter {
     this.#joining.reject(new Problem(code, message));
     this.#joining = null;
     this.signaling.leave();
+  }
+
+  /** Joins again, by another way. @param {string} reason */
+  rejoin(reason) {
+    this.#entries = 0;
+    this.#lost(reason);
   }
 
   /** The session is gone: join again, as often as it takes. @param {string} reason */
@@ -415,6 +424,7 @@ export class Call extends Emitter {
 
   /** The network changed: do not wait for time-outs. */
   networkChanged() {
+    this.ladder?.networkChanged();
     this.signaling.hurry();
     if (this.topology.side === 'mesh') this.mesh.restart();
     else this.transports.restart();

@@ -14,7 +14,7 @@ import { LinkMeter } from './link_meter.js';
 
 const MEASURE_MS = 1000;
 
-/** @typedef {import('./transports.js').Transports | import('./tunnel/tunnel_media.js').TunnelMedia} Transports */
+/** @typedef {import('./transports.js').Transports | import('./switched_media.js').SwitchedMedia} Transports */
 /** @typedef {import('./receive.js').ReceivePlan} ReceivePlan */
 
 export class Congestion extends Emitter {

@@ -9,7 +9,7 @@
 
 import { Emitter } from './events.js';
 import { PeerLink } from './peer_link.js';
-import { randomId } from './wire.js';
+import { configurationOf, randomId } from './wire.js';
 
 /** How long the other end has to begin. */
 const BEGIN_MS = 3000;
@@ -107,7 +107,7 @@ export class Mesh extends Emitter {
   /** @param {RTCIceServer[]} iceServers */
   setIceServers(iceServers) {
     this.iceServers = iceServers;
-    for (const { connection } of this.links.values()) connection.setConfiguration({ iceServers });
+    for (const { connection } of this.links.values()) connection.setConfiguration(configurationOf(iceServers));
   }
 
   resend() {

@@ -10,7 +10,7 @@
 
 import { Emitter } from './events.js';
 import { encodingsFor } from './publisher.js';
-import { candidateOf } from './wire.js';
+import { candidateOf, configurationOf } from './wire.js';
 
 /** A connection that stays disconnected for so long is restarted without waiting for `failed`. */
 const RESTART_AFTER_MS = 3000;
@@ -74,7 +74,7 @@ export class PeerLink extends Emitter {
     this.epoch = epoch;
     this.now = now;
     const Connection = RTCPeerConnection ?? globalThis.RTCPeerConnection;
-    this.connection = new Connection({ iceServers, bundlePolicy: 'max-bundle' });
+    this.connection = new Connection(configurationOf(iceServers));
     // There is something to connect also where nobody sends.
     this.connection.createDataChannel('parley', { negotiated: true, id: 0 });
     this.connection.onnegotiationneeded = () => this.#offer();

@@ -9,7 +9,7 @@
  */
 
 import { Emitter } from './events.js';
-import { SFU, candidateOf, randomId } from './wire.js';
+import { SFU, candidateOf, configurationOf, randomId } from './wire.js';
 
 /**
  * The layers of a camera by the width of its capture: rid and divisor. libwebrtc sends no more layers than its table of
@@ -122,7 +122,7 @@ export class Publisher extends Emitter {
     this.transportId = transportId;
     this.send = send;
     this.epoch = epoch;
-    this.connection = new RTCPeerConnection({ iceServers, bundlePolicy: 'max-bundle' });
+    this.connection = new RTCPeerConnection(configurationOf(iceServers));
     this.channel = this.connection.createDataChannel('parley', { negotiated: true, id: 0 });
     this.connection.onicecandidate = ({ candidate }) => {
       this.send('SendIceCandidate', { targetUserId: SFU, transportId, candidate: candidateOf(candidate), epoch: this.epoch });

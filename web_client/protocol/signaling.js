@@ -61,6 +61,11 @@ export class Signaling extends Emitter {
     this.#backoff = new Backoff({ random });
   }
 
+  /** Where the server is. */
+  get url() {
+    return this.#url;
+  }
+
   /**
    * Joins with a fresh token; replaces any older session. `joined` or `lost` or `closed` follows.
    * @param {string} url

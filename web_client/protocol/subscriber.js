@@ -6,7 +6,7 @@
  */
 
 import { Emitter } from './events.js';
-import { SFU, candidateOf } from './wire.js';
+import { SFU, candidateOf, configurationOf } from './wire.js';
 
 /** An answer sent so shortly before a socket was lost may not have arrived. */
 const UNSURE_MS = 30_000;
@@ -36,7 +36,7 @@ export class Subscriber extends Emitter {
     this.transportId = transportId;
     this.send = send;
     this.now = now;
-    this.connection = new RTCPeerConnection({ iceServers, bundlePolicy: 'max-bundle' });
+    this.connection = new RTCPeerConnection(configurationOf(iceServers));
     this.connection.onicecandidate = ({ candidate }) => {
       this.send('SendIceCandidate', { targetUserId: SFU, transportId, candidate: candidateOf(candidate) });
     };

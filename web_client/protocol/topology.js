@@ -22,7 +22,7 @@ const MAX_PEERS = 32;
 /**
  * @typedef {'mesh' | 'sfu'} Side
  * @typedef {import('./subscriber.js').Received} Received
- * @typedef {import('./transports.js').Transports | import('./tunnel/tunnel_media.js').TunnelMedia} Transports
+ * @typedef {import('./transports.js').Transports | import('./switched_media.js').SwitchedMedia} Transports
  * @typedef {import('./mesh.js').Mesh} Mesh
  */
 

@@ -10,7 +10,7 @@
 import { Emitter } from './events.js';
 import { Publisher } from './publisher.js';
 import { Subscriber } from './subscriber.js';
-import { randomId } from './wire.js';
+import { configurationOf, randomId } from './wire.js';
 
 /** A new connection that is not up by then takes over all the same. */
 const TAKE_OVER_MS = 10_000;
@@ -126,6 +126,11 @@ export class Transports extends Emitter {
     await this.publisher?.setTrack(source, track, this.#local.get(source)?.trackId);
   }
 
+  /** Takes over what is to be sent. @param {Map<Source, Local>} local */
+  adopt(local) {
+    this.#local = new Map(local);
+  }
+
   /** What is to be sent. @returns {Map<Source, Local>} */
   get local() {
     return this.#local;
@@ -168,7 +173,8 @@ export class Transports extends Emitter {
   /** New TURN credentials: they serve the next connection and the next ICE restart. @param {RTCIceServer[]} iceServers */
   setIceServers(iceServers) {
     this.iceServers = iceServers;
-    for (const transport of [this.publisher, this.subscriber]) transport?.connection.setConfiguration({ iceServers });
+    const configuration = configurationOf(iceServers);
+    for (const transport of [this.publisher, this.subscriber]) transport?.connection.setConfiguration(configuration);
   }
 
   /** For StatsReporter: each connection with its tracks by mid. */

@@ -13,6 +13,13 @@ export const SUBPROTOCOL = 'parley.v1';
 /** Characters of one chat message. */
 export const MAX_CHAT = 4000;
 
+/**
+ * Of every connection. Also to be given whole to `setConfiguration`: what is left out there is taken for a change to the
+ * default, and no connection may change its bundle policy.
+ * @param {RTCIceServer[]} iceServers @returns {RTCConfiguration}
+ */
+export const configurationOf = (iceServers) => ({ iceServers, bundlePolicy: 'max-bundle' });
+
 /** Close codes that end the call, with the slug the page explains. */
 export const FINAL_CLOSE = new Map([
   [4403, 'removed'],

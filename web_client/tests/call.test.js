@@ -122,6 +122,32 @@ test('a session that is lost is joined again with a new token, and the state goe
   call.leave();
 });
 
+test('new relays are given to connections that live, which may change nothing else', async () => {
+  const { call } = setUp();
+  await call.join();
+  const given = [];
+  class Live {
+    connectionState = 'connected';
+    constructor(configuration) {
+      this.bundlePolicy = configuration.bundlePolicy;
+    }
+    setConfiguration({ iceServers, bundlePolicy = 'balanced' }) {
+      if (bundlePolicy !== this.bundlePolicy) throw new Error('InvalidModificationError'); // as Chromium does
+      given.push(iceServers);
+    }
+    createDataChannel() {}
+    getTransceivers() {
+      return [];
+    }
+    close() {}
+  }
+  call.transports.RTCPeerConnection = Live;
+  call.transports.open({ direction: 'subscribe', transportId: 's' }, 1);
+  call.setIceServers([{ urls: 'turn:new' }]);
+  assert.deepEqual(given, [[{ urls: 'turn:new' }]]);
+  call.leave();
+});
+
 test('a join that is refused throws the reason of the API', async () => {
   const { call } = setUp({ refuse: () => new Problem('room-full', 'Full.', { status: 409 }) });
   await assert.rejects(call.join(), { code: 'room-full' });

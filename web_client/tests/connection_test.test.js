@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { ConnectionTest, WAYS, relaysFor } from '../protocol/connection_test.js';
+import { ConnectionTest, WAYS } from '../protocol/probes/connection_test.js';
+import { relaysFor } from '../protocol/probes/relay.js';
 
 const SERVERS = [
   {

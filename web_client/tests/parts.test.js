@@ -264,9 +264,10 @@ test('the page stays under 200 kB on the wire, and no file over 500 lines', () =
 });
 
 test('every icon that is named exists, and every icon is used', () => {
-  const source = files('ui', '.js')
-    .filter((name) => name !== 'icons.js')
-    .map((name) => readFileSync(new URL(`ui/${name}`, ROOT), 'utf8'))
+  const source = ['ui', 'ui/test']
+    .flatMap((folder) => files(folder, '.js').map((name) => `${folder}/${name}`))
+    .filter((name) => name !== 'ui/icons.js')
+    .map((name) => readFileSync(new URL(name, ROOT), 'utf8'))
     .join('\n');
   for (const [, name] of source.matchAll(/icon(?:Button)?\(\s*'([a-z-]+)'/g)) assert.ok(ICONS[name], name);
   for (const name of Object.keys(ICONS)) assert.ok(source.includes(`'${name}'`), `${name} is not used`);

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 
-import { RtpClock, activeLayers, fit, layersOf, levelOf } from '../protocol/tunnel/encoding.js';
+import { continued, periodOf } from '../protocol/tunnel/concealment.js';
+import { RtpClock, activeLayers, fit, inside, layersOf, levelOf } from '../protocol/tunnel/encoding.js';
 import { CONTROL, KEY, VIDEO, makeFrame } from '../protocol/tunnel/frame.js';
 import { JitterBuffer } from '../protocol/tunnel/jitter.js';
 import { TunnelSession } from '../protocol/tunnel/session.js';
@@ -19,13 +20,12 @@ const pull = (buffer, ms) => {
 test('sound begins when enough waits, and a dry buffer waits for more the next time', () => {
   const buffer = new JitterBuffer();
   buffer.put(0, packet());
-  buffer.put(20 * MS, packet());
   assert.ok(pull(buffer, 10).every((sample) => sample === 0));
-  buffer.put(40 * MS, packet());
-  assert.ok(pull(buffer, 60).every((sample) => sample === 1));
+  buffer.put(20 * MS, packet());
+  assert.ok(pull(buffer, 40).every((sample) => sample === 1));
   const before = buffer.target;
   pull(buffer, 10);
-  assert.deepEqual([buffer.dry, buffer.target - before, buffer.position], [1, 20 * MS, null]);
+  assert.deepEqual([buffer.dry, buffer.target - before, buffer.position], [1, 10 * MS, null]);
 });
 
 test('the position is the time stamp of the next sample, also over its wrap', () => {
@@ -41,13 +41,37 @@ test('what was never needed for two seconds is left out', () => {
   let at = 0;
   const put = () => buffer.put((at += 20 * MS), packet());
   for (let place = 0; place < 20; place += 1) put(); // a burst of 400 ms
-  for (let place = 0; place < 110; place += 1) {
+  for (let place = 0; place < 200; place += 1) {
     put();
     pull(buffer, 20);
   }
   assert.ok(buffer.dropped > 0);
-  assert.ok(buffer.waiting <= 60 * MS, String(buffer.waiting / MS));
+  assert.ok(buffer.waiting <= 40 * MS, String(buffer.waiting / MS));
   assert.equal(buffer.dry, 0);
+});
+
+/** Plays a minute of packets, each as late as `lateness(number)` says, ms. What waited at most in the last half of it, ms. */
+const minute = (buffer, lateness) => {
+  const due = Array.from({ length: 3000 }, (_, number) => number * 20 + lateness(number));
+  let [next, most] = [0, 0];
+  for (let block = 0; block * 128 < 60_000 * MS; block += 1) {
+    const now = (block * 128) / MS;
+    // In order, as a wire brings them: behind a late one the others wait.
+    for (; next < due.length && due[next] <= now; next += 1) buffer.put(next * 20 * MS, packet());
+    buffer.pull(new Float32Array(128));
+    if (now > 30_000) most = Math.max(most, buffer.waiting / MS);
+  }
+  return most;
+};
+
+test('in calm little waits, and what is late again and again is waited for', () => {
+  const calm = new JitterBuffer();
+  assert.ok(minute(calm, () => 5) <= 40);
+  assert.equal(calm.dry, 0);
+  const stalls = new JitterBuffer();
+  const most = minute(stalls, (number) => (number % 75 === 0 ? 120 : 5));
+  assert.ok(stalls.dry < 10, String(stalls.dry));
+  assert.ok(most < 260, String(most));
 });
 
 test('no more than a second waits, and a new talk does not begin with the end of the former', () => {
@@ -60,6 +84,79 @@ test('no more than a second waits, and a new talk does not begin with the end of
   assert.ok(pull(buffer, 40).every((sample) => sample === 1));
 });
 
+// --- concealment --------------------------------------------------------------------------------------------------------
+const HERTZ = 200;
+/** A voice of 200 Hz from a time stamp on. */
+const voice = (from, length = 20 * MS) =>
+  Float32Array.from({ length }, (_, at) => {
+    const phase = (2 * Math.PI * HERTZ * (from + at)) / 48_000;
+    return 0.4 * Math.sin(phase) + 0.2 * Math.sin(2 * phase + 1);
+  });
+const loudness = (samples) => Math.sqrt(samples.reduce((sum, sample) => sum + sample ** 2, 0) / samples.length);
+/** The largest step from one sample to the next. */
+const roughness = (samples) => samples.reduce((most, sample, at) => Math.max(most, at ? Math.abs(sample - samples[at - 1]) : 0), 0); // prettier-ignore
+const difference = (some, others) => loudness(some.map((sample, at) => sample - others[at]));
+
+test('a voice goes on at its own pitch, and fades to silence', () => {
+  assert.equal(periodOf(voice(0)), 48_000 / HERTZ);
+  const more = continued(voice(0), 100 * MS);
+  assert.ok(difference(more.slice(0, 10 * MS), voice(20 * MS)) < 0.05 * loudness(voice(0)));
+  const parts = [0, 10, 20, 30, 40, 50].map((ms) => loudness(more.slice(ms * MS, (ms + 10) * MS)));
+  assert.deepEqual(parts, parts.toSorted((a, b) => b - a));
+  assert.ok(more.slice(60 * MS).every((sample) => sample === 0));
+  assert.equal(loudness(continued(new Float32Array(0), 10)), 0);
+  assert.equal(loudness(continued(new Float32Array(960), 960)), 0);
+});
+
+test('a packet that is missing is concealed, and takes its time', () => {
+  const buffer = new JitterBuffer();
+  const put = (packet) => buffer.put(packet * 20 * MS, voice(packet * 20 * MS));
+  for (const packet of [0, 1, 2, 4, 5]) put(packet);
+  assert.deepEqual([buffer.concealed, buffer.waiting], [20 * MS, 120 * MS]);
+  const out = pull(buffer, 120);
+  assert.ok(roughness(out) < 1.2 * roughness(voice(0)), String(roughness(out)));
+  const [gap, plain] = [out.slice(60 * MS, 80 * MS), voice(60 * MS)];
+  assert.ok(difference(gap, plain) < 0.3 * loudness(plain), String(difference(gap, plain)));
+  assert.deepEqual(out.slice(85 * MS, 100 * MS), voice(85 * MS, 15 * MS));
+  assert.equal(buffer.dry, 0);
+});
+
+test('a longer gap is a pause of the sender: nothing is put into it', () => {
+  const buffer = new JitterBuffer();
+  buffer.put(0, voice(0));
+  buffer.put(160 * MS, voice(160 * MS));
+  assert.deepEqual([buffer.concealed, buffer.waiting], [0, 40 * MS]);
+});
+
+test('where it runs dry the voice fades away, and what comes then begins without a click', () => {
+  const buffer = new JitterBuffer();
+  for (let packet = 0; packet < 3; packet += 1) buffer.put(packet * 20 * MS, voice(packet * 20 * MS));
+  const out = [pull(buffer, 60), pull(buffer, 20)];
+  assert.equal(buffer.dry, 1);
+  assert.ok(difference(out[1], voice(60 * MS)) < 0.3 * loudness(voice(0)));
+  for (let packet = 3; packet < 8; packet += 1) buffer.put(packet * 20 * MS, voice(packet * 20 * MS));
+  out.push(pull(buffer, 60));
+  assert.ok(roughness(Float32Array.from(out.flatMap((part) => [...part]))) < 1.2 * roughness(voice(0)));
+  assert.deepEqual(out[2].slice(5 * MS, 20 * MS), voice(65 * MS, 15 * MS));
+  pull(buffer, 40);
+  const silence = pull(buffer, 200).slice(60 * MS);
+  assert.ok(silence.every((sample) => sample === 0));
+});
+
+test('what is left out makes no click', () => {
+  const buffer = new JitterBuffer();
+  let packet = 0;
+  const put = () => buffer.put(packet * 20 * MS, voice(packet++ * 20 * MS));
+  for (let place = 0; place < 10; place += 1) put();
+  let roughest = 0;
+  for (let place = 0; place < 220; place += 1) {
+    put();
+    roughest = Math.max(roughest, roughness(pull(buffer, 20)));
+  }
+  assert.ok(buffer.dropped > 0);
+  assert.ok(roughest < 2 * roughness(voice(0)), String(roughest));
+});
+
 test('a camera goes in two layers at most, a share in one', () => {
   const of = (source, size) => layersOf(source, size).map(({ rid, width, height }) => [rid, width, height]);
   assert.deepEqual(of('camera', { width: 1280, height: 720 }), [['q', 320, 180], ['h', 640, 360]]); // prettier-ignore
@@ -68,6 +165,8 @@ test('a camera goes in two layers at most, a share in one', () => {
   assert.deepEqual(of('screen', { width: 1920, height: 1080 }), [['', 1280, 720]]);
   assert.deepEqual(of('microphone'), [['', 0, 0]]);
   assert.deepEqual(fit(333, 101, 720), { width: 334, height: 102 });
+  assert.deepEqual(inside(640, 480, 320, 180), [240, 180]); // bars at the sides
+  assert.deepEqual(inside(1280, 720, 320, 180), [320, 180]);
 });
 
 test('a layer is encoded where the SFU wants it and the queue allows it', () => {

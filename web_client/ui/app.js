@@ -6,7 +6,6 @@
  */
 
 import { Api, Problem } from '../protocol/api.js';
-import { connectionScreen } from './connection_screen.js';
 import { Devices } from './devices.js';
 import { homeScreen, signInScreen } from './home.js';
 import { Toasts } from './notices.js';
@@ -58,10 +57,16 @@ export class App {
   /** Shows what the address says. */
   route() {
     const meetingId = /^\/m\/([\w-]+)\/?$/.exec(location.pathname)?.[1];
-    if (this.signIn.isSignedIn && location.pathname === '/test') this.show(connectionScreen(this));
+    if (this.signIn.isSignedIn && location.pathname === '/test') this.#test();
     else if (!this.signIn.isSignedIn) this.show(signInScreen(this, { meetingId }));
     else if (meetingId) this.show(prejoinScreen(this, meetingId));
     else this.show(homeScreen(this));
+  }
+
+  /** Few come here: it is loaded when somebody does. */
+  async #test() {
+    const { connectionScreen } = await import('./test/connection_screen.js');
+    if (location.pathname === '/test') this.show(connectionScreen(this));
   }
 
   /** @param {Screen} screen */

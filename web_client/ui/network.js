@@ -1,10 +1,11 @@
 /**
- * What is said about a slow network, once each time: that one's own video has stopped and is back, as a toast; that the
- * others are heard but not seen, for those who do not see the tiles, which tell it themselves.
+ * What is said about a network that is slow or shut, once each time: that one's own video has stopped and is back and that
+ * the call goes by the HTTP tunnel, as a toast; that the others are heard but not seen, for those who do not see the tiles,
+ * which tell it themselves.
  */
 
 import { coalesce } from './dom.js';
-import { BACK, MISSING } from './texts.js';
+import { BACK, MISSING, WAY } from './texts.js';
 
 /** Pauses come one by one, and some last a moment only. */
 const SETTLE_MS = 1000;
@@ -14,6 +15,8 @@ const SETTLE_MS = 1000;
 export class NetworkNotices {
   /** Tracks of the others that the network keeps back, when it was said last. @type {string[]} */
   #short = [];
+  /** What was said last. @type {'direct' | 'tunnel'} */
+  #way = 'direct';
   /** @type {(() => void)[]} */
   #closers;
 
@@ -30,8 +33,10 @@ export class NetworkNotices {
     this.#closers = [
       call.on('adapted', (change) => this.#adapted(change)),
       call.on('room', settle),
+      call.on('state', () => this.#moved()),
       () => settle.cancel(),
     ];
+    this.#moved();
   }
 
   /** @param {{isVideoPaused: boolean, wasVideoPaused: boolean, isOwnWish: boolean}} change */
@@ -43,6 +48,15 @@ export class NetworkNotices {
       this.toasts.dismiss('video-paused');
       if (!isOwnWish) this.toasts.show(BACK.own, { code: 'video-back', iconName: 'check' });
     }
+  }
+
+  /** Told when the call is up by another way than before. */
+  #moved() {
+    const way = this.call.ladder?.way === 'tunnel' ? 'tunnel' : 'direct'; // how media goes
+    if (this.call.state !== 'connected' || way === this.#way) return;
+    this.#way = way;
+    this.toasts.dismiss('way');
+    this.toasts.show(WAY[way], { code: 'way', iconName: way === 'tunnel' ? 'circle-alert' : 'check' });
   }
 
   #settled() {

@@ -2,6 +2,7 @@
 
 import { Call } from '../protocol/call.js';
 import { Problem } from '../protocol/api.js';
+import { Ladder } from '../protocol/ladder.js';
 import { callScreen } from './call_screen.js';
 import { consentQuestions, sendConsent } from './consent.js';
 import { devicePickers } from './device_pickers.js';
@@ -202,7 +203,7 @@ class Prejoin {
       userId: app.profile?.id ?? '',
       displayName,
       signalingUrl,
-      env: { ...app.env, ...(await forcedWay()) },
+      env: { ladder: ladder(), ...app.env },
     });
     this.#hand(call);
     try {
@@ -321,10 +322,11 @@ class Prejoin {
   }
 }
 
-/** Debug hook: `?way=websocket|stream|poll` takes the call by the HTTP tunnel. @returns {Promise<import('../protocol/call.js').CallEnv>} */
-async function forcedWay() {
-  const way = new URLSearchParams(location.search).get('way') ?? '';
-  if (!way) return {};
-  const { TUNNEL_WAYS, tunnelEnv } = await import('../protocol/tunnel/way.js');
-  return way in TUNNEL_WAYS ? tunnelEnv(way, new URL('/v1/tunnel/sessions', location.origin).href) : {};
+/** @type {Record<string, import('../protocol/ladder.js').Ladder['forced']>} */
+const WAYS = { websocket: 'websocket', stream: 'streaming', poll: 'longpoll' };
+
+/** Debug hook: `?way=websocket|stream|poll` takes the call by the HTTP tunnel and nothing else. */
+function ladder() {
+  const forced = WAYS[new URLSearchParams(location.search).get('way') ?? ''] ?? undefined;
+  return new Ladder({ url: new URL('/v1/tunnel/sessions', location.origin).href, forced });
 }

@@ -82,6 +82,12 @@ export const BACK = {
   others: 'The network is better. Video is back.',
 };
 
+/** Which way the call takes. */
+export const WAY = {
+  tunnel: 'This network lets only web traffic through. The call goes by it, and sound and picture may lag a little.',
+  direct: 'The call has a direct way again.',
+};
+
 /** Whether there are words of its own for a reason. @param {string} code */
 export function isKnown(code) {
   return code in REASONS;

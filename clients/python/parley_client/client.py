@@ -11,7 +11,7 @@ One client may be in several rooms; it remembers the last good way for all of th
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import aiohttp
 from aiortc import MediaStreamTrack
@@ -23,8 +23,9 @@ from parley_client.media import Media, Publication, ice_for
 from parley_client.proxies import Proxies
 from parley_client.rest import Api, Grant, Token
 from parley_client.signaling import Signaling, SignalingClient
+from parley_client.token_link import TokenLink
 from parley_client.tunnel import SignalingOverTunnel, TunnelClient
-from parley_client.wires import KINDS
+from parley_client.wires import KINDS, Kind
 
 _TUNNELS: Final = frozenset(KINDS)
 
@@ -39,6 +40,7 @@ class Client:
         tunnel_url: str | None = None,
         memory: LastGood | Path | None = None,
         base64: bool = False,
+        media_tunnel: bool = False,
         limits_s: Mapping[Way, float] = LIMITS_S,
     ) -> None:
         """`http` stays the caller's, with its proxies, certificates and limits; the client never closes it.
@@ -46,13 +48,15 @@ class Client:
         `origin`: of the system, for example `https://meet.example.com`. `token`: the bearer token of the identity
         provider, or a coroutine function that gives it. `tunnel_url`: where the tunnel gateway is, the origin by
         default. `memory`: where the last good way is kept, a file's path for one that outlives the process.
-        `base64`: the tunnel's text form. `limits_s`: seconds for each rung of the ladder."""
+        `base64`: the tunnel's text form. `media_tunnel`: signaling keeps a WebSocket of its own on the tunnel's rungs,
+        too, and the tunnel carries media alone, by a tunnel token. `limits_s`: seconds for each rung of the ladder."""
         self._http = http
         self._origin = origin.rstrip("/")
         self._api = Api(http, self._origin, token)
         self._tunnel_url = tunnel_url or self._origin
         self.memory = memory if isinstance(memory, LastGood) else LastGood(memory)
         self._base64 = base64
+        self._media_tunnel = media_tunnel
         self._limits_s = {**LIMITS_S, **limits_s}
         self._calls: list[Call] = []
 
@@ -114,9 +118,9 @@ class Client:
             proxies = Proxies(tunnel)
 
         async def connect() -> Signaling:
-            if tunnel is None:
+            if tunnel is None or self._media_tunnel:
                 return await SignalingClient.connect(self._http, grant.signaling_url)
-            await tunnel.open(way)  # type: ignore[arg-type]  # narrowed by _TUNNELS
+            await tunnel.open(cast(Kind, way))  # narrowed by _TUNNELS
             return SignalingOverTunnel(tunnel)
 
         def media(link: Link) -> Media:
@@ -131,7 +135,11 @@ class Client:
                 **rewriting,
             )
 
-        link = Link(connect, media, tunnel=tunnel, proxies=proxies)
+        if tunnel is not None and proxies is not None and self._media_tunnel:
+            kind = cast(Kind, way)
+            link: Link = TokenLink(connect, media, tunnel=tunnel, proxies=proxies, kind=kind)
+        else:
+            link = Link(connect, media, tunnel=tunnel, proxies=proxies)
         if tunnel is not None:
             tunnel.changed = lambda kind: call.wire_changed(link, kind)
         return link

@@ -37,6 +37,7 @@ class Names:
 
 CANONICAL: Final = Names()
 Connect = Callable[[], Awaitable[Signaling]]
+MakeMedia = Callable[["Link"], Media]
 
 
 class Link:
@@ -45,7 +46,7 @@ class Link:
     def __init__(
         self,
         connect: Connect,
-        make_media: Callable[["Link"], Media],
+        make_media: MakeMedia,
         *,
         names: Names = CANONICAL,
         tunnel: TunnelClient | None = None,
@@ -178,9 +179,13 @@ class Link:
     @property
     def can_resume(self) -> bool:
         """Signaling alone is gone, by a direct connection."""
+        return self.tunnel is None and self._can_resume
+
+    @property
+    def _can_resume(self) -> bool:
         is_gone = self.signaling is not None and self.signaling.closed.is_set()
         code = self.signaling.close_code if self.signaling is not None else None
-        return is_gone and self.tunnel is None and code != 4401 and self.media.state(0) == "connected"
+        return is_gone and code != 4401 and self.media.state(0) == "connected"
 
     async def pause(self) -> None:
         """Nothing that comes is handled from now on, until `resume`."""

@@ -7,6 +7,7 @@ second goes by TURN over TCP or the tunnel.
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ Send = Callable[[str, Payload], Awaitable[None]]
 Rewrite = Callable[[str, int], Awaitable[str]]
 PUBLISH, SUBSCRIBE = 0, 1
 CLOSE_S: Final = 3.0
+FORMER: Final = 16
 _relay: Final = MediaRelay()
 
 
@@ -122,6 +124,7 @@ class Media:
         self.connected = asyncio.Event()  # the publish connection, the first time
         self._current: dict[int, tuple[str, RTCPeerConnection]] = {}
         self._retiring: dict[int, list[RTCPeerConnection]] = {PUBLISH: [], SUBSCRIBE: []}
+        self._former: deque[str] = deque(maxlen=FORMER)  # ids of transports that were given up
         self._tasks: set[asyncio.Task[None]] = set()
         self._negotiation = 0
         self._is_closed = False
@@ -149,8 +152,11 @@ class Media:
             await made.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
 
     async def offered(self, offer: Payload) -> None:
-        """ReceiveOffer: answered at once; new tracks are told, and those that went."""
+        """ReceiveOffer: answered at once; new tracks are told, and those that went. What a former node still offers
+        after a move is passed over."""
         transport_id = offer["transportId"]
+        if transport_id in self._former:
+            return
         known, made = self._current.get(SUBSCRIBE, ("", None))
         if made is None or known != transport_id:
             made = self._open(SUBSCRIBE, transport_id)
@@ -178,7 +184,9 @@ class Media:
     def _open(self, connection: int, transport_id: str) -> RTCPeerConnection:
         made = RTCPeerConnection(self._ice.configuration(connection))
         if connection in self._current:
-            self._retiring[connection].append(self._current[connection][1])
+            former_id, former = self._current[connection]
+            self._former.append(former_id)
+            self._retiring[connection].append(former)
         self._current[connection] = (transport_id, made)
         made.on("connectionstatechange", lambda: self._changed(connection, made))
         return made

@@ -36,7 +36,8 @@ REQUEST_S: Final = 10.0
 class TunnelClient:
     """`messages` are those of signaling; `closed` is set, with `code` and `why`, when the session is over.
 
-    `heard` is called with the stream and each datagram, `changed` with the kind of each new wire in mid-call."""
+    `heard` is called with the stream and each datagram, `changed` with the kind of each new wire in mid-call, `over`
+    with the reason when the session is over."""
 
     MODE: ClassVar[str] = "datagrams"
 
@@ -52,6 +53,7 @@ class TunnelClient:
         self.paths: dict[int, asyncio.Future[str]] = {}
         self.heard: Callable[[int, bytes], None] = lambda stream, data: None
         self.changed: Callable[[Kind], None] = lambda kind: None
+        self.over: Callable[[str], None] = lambda why: None
         self.closed = asyncio.Event()
         self.code = 0
         self.why = ""
@@ -64,6 +66,7 @@ class TunnelClient:
         self._speaking = 0
         self._numbers = itertools.count(1)
         self._streams = itertools.count(1, 2)
+        self._authorising: asyncio.Future[str] | None = None
         self._changing = asyncio.Lock()
         self._keeping: asyncio.Task[None] | None = None
         self._heard_at = self._pinged_at = self._began_at = 0.0
@@ -76,11 +79,13 @@ class TunnelClient:
     def base(self) -> str:
         return f"{self.sessions}/{self.id}"
 
-    async def open(self, kind: Kind) -> None:
-        """Makes the session and its first wire. Raises WayFailed."""
+    async def open(self, kind: Kind, token: str | None = None) -> None:
+        """Makes the session and its first wire. With a tunnel `token` it carries media alone: signaling is elsewhere,
+        and named the nodes in the token. Raises WayFailed."""
         limit = aiohttp.ClientTimeout(total=REQUEST_S)
+        wanted = {"mode": self.MODE} if token is None else {"mode": self.MODE, "token": token}
         try:
-            async with self._http.post(self.sessions, json={"mode": self.MODE}, timeout=limit) as answer:
+            async with self._http.post(self.sessions, json=wanted, timeout=limit) as answer:
                 made = await answer.json(content_type=None)
                 if answer.status != 201:
                     raise WayFailed(f"the tunnel gateway answers {answer.status} {_code(made)}".rstrip())
@@ -150,6 +155,9 @@ class TunnelClient:
             for path in self.paths.values():
                 if not path.done():
                     path.set_result("ended")
+            if self._authorising is not None and not self._authorising.done():
+                self._authorising.set_result("ended")
+            self.over(why)
 
     async def _keep(self) -> None:
         """Sees to it that there is a wire, for as long as the session lives."""
@@ -230,6 +238,10 @@ class TunnelClient:
             path = self.paths.get(message.stream)
             if path is not None and not path.done():
                 path.set_result(refusal)
+        elif isinstance(message, c.Authorised | c.AuthorisationRefused):
+            refusal = message.code if isinstance(message, c.AuthorisationRefused) else ""
+            if self._authorising is not None and not self._authorising.done():
+                self._authorising.set_result(refusal)
 
     # --- what goes ---
     def signal(self, text: str) -> None:
@@ -255,6 +267,18 @@ class TunnelClient:
         self.control(c.OpenPath(stream=stream, ip=ip, port=port))
         async with asyncio.timeout(REQUEST_S):
             return stream, await self.paths[stream]
+
+    async def authorise(self, token: str) -> None:
+        """Another tunnel token: from now on new paths lead to the nodes that it names. Raises WayFailed."""
+        self._authorising = asyncio.get_running_loop().create_future()
+        self.control(c.Authorise(token=token))
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                refusal = await self._authorising
+        except TimeoutError:
+            refusal = "no answer"
+        if refusal:
+            raise WayFailed(f"the tunnel gateway refuses the token: {refusal}")
 
     def close_path(self, stream: int) -> None:
         """The gateway's socket goes. What was on its way is still taken and given to nobody."""

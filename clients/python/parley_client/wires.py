@@ -31,6 +31,9 @@ OVER: Final = frozenset({1013, 4401, 4403, 4404, 4408, 4410, 4413, 4429})
 OF_STATUS: Final[Mapping[int, int]] = {401: 4401, 403: 4403, 404: 4404, 408: 4408, 410: 4410, 413: 4413, 429: 4429}
 
 
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
 class Session(Protocol):
     """What a wire knows of its session."""
 
@@ -56,22 +59,22 @@ class Wire:
         self._is_over = False
 
     def start(self) -> None:
-        runs: Mapping[Kind, Callable[[], list[Coroutine[Any, Any, None]]]] = {
-            "websocket": lambda: [self._websocket()],
-            "stream": lambda: [self._stream(), self._post()],
-            "poll": lambda: [self._poll(_Order(self._session.take))],
+        runs: Mapping[Kind, list[Work]] = {
+            "websocket": [self._websocket],
+            "stream": [self._stream, self._post],
+            "poll": [self._poll],
         }
-        self.tasks = [asyncio.create_task(self._guarded(work)) for work in runs[self.kind]()]
+        self.tasks = [asyncio.create_task(self._guarded(work)) for work in runs[self.kind]]
 
     def cancel(self) -> None:
         self._is_over = True
         for task in self.tasks:
             task.cancel()
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Work) -> None:
         """However it ends, the session hears of it, once."""
         try:
-            await work
+            await work()
         except aiohttp.WSServerHandshakeError as refused:
             self._end(OF_STATUS.get(refused.status, 1006), f"the gateway answers {refused.status}")
         except ProtocolError as error:
@@ -106,7 +109,7 @@ class Wire:
         url = f"{self._session.base}/ws"
         async with self._http.ws_connect(url, protocols=protocols, max_msg_size=MAX_MESSAGE) as socket:
             self._begin()
-            sending = asyncio.create_task(self._guarded(self._send(socket)))
+            sending = asyncio.create_task(self._guarded(lambda: self._send(socket)))
             self.tasks.append(sending)
             try:
                 code, why = await self._read(socket)
@@ -149,10 +152,11 @@ class Wire:
         self._end(1006, "the stream has ended")
 
     # --- long-poll ---
-    async def _poll(self, order: "_Order") -> None:
+    async def _poll(self) -> None:
         """The first poll attaches the wire; only then does a second one go beside it."""
+        order = _Order(self._session.take)
         await self._one_poll(order)
-        works = (self._polls(order), self._polls(order), self._post())
+        works: tuple[Work, ...] = (lambda: self._polls(order), lambda: self._polls(order), self._post)
         self.tasks += [asyncio.create_task(self._guarded(work)) for work in works]
 
     async def _polls(self, order: "_Order") -> None:

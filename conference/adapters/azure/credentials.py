@@ -13,22 +13,17 @@ from urllib.parse import urlsplit
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.identity.aio import (
-    AzureCliCredential,
-    AzureDeveloperCliCredential,
-    AzurePowerShellCredential,
-    ChainedTokenCredential,
-    EnvironmentCredential,
-    ManagedIdentityCredential,
-)
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from azure.identity.aio import ChainedTokenCredential, ManagedIdentityCredential
+
 # Azurite's account and its key, which its documentation prints.
 EMULATOR_ACCOUNT: Final = "devstoreaccount1"
 EMULATOR_KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-EMULATOR_ISSUER: Final = "https://sts.windows.net/00000000-0000-0000-0000-000000000000/"
+_NOBODY: Final = "00000000-0000-0000-0000-000000000000"
+_TENANT: Final = {"iss": f"https://sts.windows.net/{_NOBODY}/", "tid": _NOBODY, "oid": _NOBODY}
 _TOKEN_LIFE_S: Final = 3_600
 _MARKS: Final = ("accountkey=", "sharedaccesskey=", "sharedaccesssignature=", "defaultendpointsprotocol=")
 
@@ -85,7 +80,7 @@ class EmulatorCredential(AsyncTokenCredential):
     ) -> AccessToken:
         now = int(time.time())
         audience = scopes[0].removesuffix("/.default")
-        facts = {"iss": EMULATOR_ISSUER, "aud": audience, "nbf": now - 60, "iat": now, "exp": now + _TOKEN_LIFE_S}
+        facts = {**_TENANT, "aud": audience, "nbf": now - 60, "iat": now, "exp": now + _TOKEN_LIFE_S}
         parts = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT"}, facts)]
         token = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in (*parts, b"emulator"))
         return AccessToken(token.decode(), now + _TOKEN_LIFE_S)
@@ -127,13 +122,26 @@ class Credentials:
             await made.close()
 
 
-def _managed(client_id: str) -> ManagedIdentityCredential:
+# azure.identity takes a third of a second to import, which an installation on emulators never needs.
+
+
+def _managed(client_id: str) -> "ManagedIdentityCredential":
     """App Service, Container Apps, AKS (workload identity) or a VM, by what the environment offers."""
+    from azure.identity.aio import ManagedIdentityCredential
+
     return ManagedIdentityCredential(client_id=client_id or None)
 
 
-def _developer() -> ChainedTokenCredential:
+def _developer() -> "ChainedTokenCredential":
     """Never asks an instance metadata service, whose absence takes seconds to notice on a laptop."""
+    from azure.identity.aio import (
+        AzureCliCredential,
+        AzureDeveloperCliCredential,
+        AzurePowerShellCredential,
+        ChainedTokenCredential,
+        EnvironmentCredential,
+    )
+
     return ChainedTokenCredential(
         EnvironmentCredential(), AzureCliCredential(), AzureDeveloperCliCredential(), AzurePowerShellCredential()
     )

@@ -10,6 +10,7 @@ from conference.adapters.memory.queue import MemoryEventQueue
 from conference.adapters.memory.recordings import MemoryRecordingStore
 from conference.adapters.memory.transcripts import MemoryTranscriptStore
 from conference.adapters.memory.users import MemoryUserStore
+from conference.adapters.memory.webhooks import MemoryWebhookStore
 from conference.ports.clock import Ids
 from conference.ports.stores import Stores
 
@@ -18,7 +19,8 @@ def memory_stores(ids: Ids) -> Stores:
     """Empty stores that share one state: what a change tells appears in `outbox` and `audit`."""
     audit, outbox = MemoryAuditLog(), MemoryOutbox()
     recordings, transcripts = MemoryRecordingStore(), MemoryTranscriptStore()
-    belongings = (outbox, recordings, transcripts)
+    webhooks = MemoryWebhookStore(ids, outbox.knows)
+    belongings = (outbox, recordings, transcripts, webhooks)
     return Stores(
         meetings=MemoryMeetingStore(ids, audit, outbox, belongings),
         users=MemoryUserStore(),
@@ -27,4 +29,5 @@ def memory_stores(ids: Ids) -> Stores:
         audit=audit,
         outbox=outbox,
         queue=MemoryEventQueue(ids),
+        webhooks=webhooks,
     )

@@ -40,5 +40,9 @@ class MemoryOutbox:
             for entry in entries:
                 entry.published = entry.published or entry.event.id in wanted
 
-    async def events(self, meeting_id: MeetingId) -> Sequence[DomainEvent]:
-        return [entry.event for entry in self._rooms.get(meeting_id, ())]
+    async def events(self, meeting_id: MeetingId, *, since: int = 1, limit: int | None = None) -> Sequence[DomainEvent]:
+        return [entry.event for entry in self._rooms.get(meeting_id, ()) if entry.event.seq >= since][:limit]
+
+    def knows(self, meeting_id: MeetingId) -> bool:
+        """Whether there is such a meeting: each begins with an event."""
+        return meeting_id in self._rooms

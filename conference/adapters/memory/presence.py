@@ -185,6 +185,14 @@ class MemoryPresence:
     async def denied(self, room_id: MeetingId, participant_id: ParticipantId) -> bool:
         return self._marked("denied", room_id, participant_id)
 
+    async def burn(self, room_id: MeetingId, participant_id: ParticipantId, *, jti: str, ttl_s: int) -> Refused | None:
+        if self._marked("denied", room_id, participant_id):
+            return Refused("removed")
+        if self._marked("used", room_id, jti):
+            return _unknown()
+        self._mark(ttl_s, "used", room_id, jti)
+        return None
+
     async def set_recording(self, room_id: MeetingId, recording: bool) -> None:
         room = self._room(room_id)
         if room is not None:

@@ -9,10 +9,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib import resources
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.connection import Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
@@ -29,8 +32,11 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from conference.adapters.redis.connections import RenewingByName, RenewingConnection, RenewingTls, SharedTls
+from conference.adapters.redis.passwords import Passwords, TokenCredential
 from conference.domain.errors import Unavailable
 
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 SOCKET_TIMEOUT_S: Final = 2.0
 CONNECT_TIMEOUT_S: Final = 1.0
 HEALTH_CHECK_S: Final = 15
@@ -58,6 +64,14 @@ def _ignore(command: str, seconds: float) -> None:
     """Where nobody measures."""
 
 
+def is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 @lru_cache(maxsize=32)
 def script_text(name: str) -> str:
     """A script of the package, with the prelude that all room scripts share."""
@@ -66,30 +80,87 @@ def script_text(name: str) -> str:
     return prelude + (folder / f"{name}.lua").read_text(encoding="utf-8")
 
 
-def connect(url: str, *, cluster: bool = False) -> AnyRedis:
-    """A client that answers text. Connects with its first command."""
+def connect(
+    url: str, *, cluster: bool = False, credential: TokenCredential | None = None, ca_file: Path | None = None
+) -> AnyRedis:
+    """A client that answers text. Connects with its first command.
+
+    Args:
+        url: redis or rediss (TLS). A user's name in it goes with its password, or with the credential's token.
+        cluster: the server is a cluster; what it tells of its nodes is followed.
+        credential: whose tokens are the password; None: the address has one, or none is needed.
+        ca_file: one more authority that TLS trusts.
+
+    Raises ValueError where address and credential do not go together."""
     options: dict[str, Any] = {
         "decode_responses": True,
         "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
         "health_check_interval": HEALTH_CHECK_S,
+        **parse_url(url),
     }
-    retry = Retry(NoBackoff(), 0)
+    connection_class = options.pop("connection_class", Connection)
+    has_tls = connection_class is SSLConnection
+    if has_tls:
+        connection_class = SharedTls
+    if has_tls and ca_file is not None:
+        options.setdefault("ssl_ca_certs", str(ca_file))
+    if credential is not None:
+        connection_class = RenewingTls if has_tls else RenewingConnection
+        options["credential_provider"] = _passwords(credential, options, has_tls)
     if cluster:
-        return RedisCluster.from_url(url, max_connections=MAX_CONNECTIONS, retry=retry, **options)
-    pool: Any = BlockingConnectionPool.from_url(
-        url, max_connections=MAX_CONNECTIONS, timeout=SOCKET_TIMEOUT_S, retry=retry, **options
+        return _cluster(connection_class, options, by_name=has_tls and credential is not None)
+    pool: Any = BlockingConnectionPool(
+        max_connections=MAX_CONNECTIONS,
+        timeout=SOCKET_TIMEOUT_S,
+        connection_class=connection_class,
+        retry=Retry(NoBackoff(), 0),
+        **options,
     )
     return Redis.from_pool(pool)
 
 
-class RedisClient:
-    """Runs commands and scripts. `observe` is told the name and seconds of each."""
+def _passwords(credential: TokenCredential, options: dict[str, Any], has_tls: bool) -> Passwords:
+    if options.pop("password", None):
+        raise ValueError("the Redis address holds a password, but tokens of Entra ID are to be used")
+    if not has_tls and options.get("host") not in LOOPBACK:
+        raise ValueError("tokens of Entra ID go to Redis by TLS only: use a rediss address")
+    return Passwords(credential, user_name=options.pop("username", None) or "")
 
-    def __init__(self, redis: AnyRedis, *, observe: Observe = _ignore) -> None:
+
+def _cluster(connection_class: type[Connection], options: dict[str, Any], *, by_name: bool) -> RedisCluster:
+    """`by_name`: Azure's nodes tell addresses that their certificates do not hold; they differ by port."""
+    remap = None
+    if by_name and not is_ip(host := str(options["host"])):
+        connection_class = RenewingByName
+
+        def remap(address: tuple[str, int]) -> tuple[str, int]:
+            return host, address[1]
+
+    cluster = RedisCluster(
+        ssl=issubclass(connection_class, SSLConnection),
+        max_connections=MAX_CONNECTIONS,
+        retry=Retry(NoBackoff(), 0),
+        address_remap=remap,
+        **options,
+    )
+    # RedisCluster takes no connection class, but hands on what it chose itself.
+    cluster.connection_kwargs["connection_class"] = connection_class
+    for node in cluster.startup_nodes:
+        node.connection_class = connection_class
+    return cluster
+
+
+class RedisClient:
+    """Runs commands and scripts. `observe` is told the name and seconds of each; `close` ends the connections."""
+
+    def __init__(
+        self, redis: AnyRedis, *, observe: Observe = _ignore, close: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self.redis = redis
         self._observe = observe
+        self._close = close or redis.aclose
         self._away_until = 0.0
         self._scripts: dict[str, AsyncScript] = {}
         # First come, first served: redis-py's pool lets newcomers overtake who waits for a connection, and a command
@@ -129,4 +200,4 @@ class RedisClient:
         return await self.run(name, lambda: script(keys=keys, args=args))
 
     async def close(self) -> None:
-        await self.redis.aclose()
+        await self._close()

@@ -8,13 +8,14 @@ connection is pinged, because a TCP connection can be dead for many minutes with
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from redis.exceptions import RedisClusterException, RedisError
 
 from conference.adapters.redis.client import RedisClient
-from conference.adapters.redis.sharded import Message, ShardedPubSub, sharded_pubsub
+from conference.adapters.redis.sharded import Message, ShardedPubSub
 from conference.adapters.redis.stored import event_of_message
 from conference.domain.errors import Unavailable
 from conference.domain.ids import MeetingId
@@ -92,23 +93,23 @@ class RedisRoomListener:
                     failed = True
                 except Exception:  # a bug in what one event leads to must not deafen the process
                     _log.exception("listening to rooms failed")
-                await asyncio.sleep(_RECONNECT_S)
+                await asyncio.sleep(_RECONNECT_S * random.uniform(0.5, 1.5))  # noqa: S311  # not all processes at once
         finally:
             for position in self._rooms.values():
                 if position.reader is not None:
                     position.reader.cancel()
 
     async def _heartbeats(self) -> AsyncIterator[None]:
-        """One connection's life, in one task: redis-py reconnects by itself inside of any call, so that two tasks on
-        one connection would both do it. Gives a beat whenever the server was heard."""
-        pubsub = sharded_pubsub(self._client.redis, silence_s=_SILENCE_S)
+        """The life of the connections to all nodes, in one task. Gives a beat whenever a server was heard."""
+        pubsub = ShardedPubSub(self._client.redis, silence_s=_SILENCE_S)
         asked: set[str] = set()
         loop = asyncio.get_running_loop()
         pinged = loop.time()
         try:
-            await pubsub.ssubscribe(_KEEP_OPEN)
+            pubsub.ssubscribe(_KEEP_OPEN)
             while True:
                 asked = await self._subscribe(pubsub, asked)
+                await pubsub.settle()
                 message = await self._next(pubsub)
                 if message is not None:
                     self._heard(message)
@@ -145,7 +146,7 @@ class RedisRoomListener:
             return asked
         wanted = set(self._channels)  # as of now: rooms come and go during the calls below
         for channel in wanted - asked:
-            await pubsub.ssubscribe(channel)
+            pubsub.ssubscribe(channel)
         for channel in asked - wanted:
             await pubsub.sunsubscribe(channel)
             self._subscribed.discard(channel)
@@ -155,6 +156,8 @@ class RedisRoomListener:
         kind, channel = message["type"], message["channel"]
         if kind == "ssubscribe":
             self._subscribed.add(channel)
+        elif kind == "sunsubscribe":  # its node is lost, and another one is looked for
+            self._subscribed.discard(channel)
         room_id = self._channels.get(channel) if isinstance(channel, str) else None
         if room_id is None:
             return

@@ -210,6 +210,14 @@ class RedisPresence:
         redis: Any = self._client.redis
         return bool(await self._client.run("denied", lambda: redis.exists(_denied(room_id, participant_id))))
 
+    async def burn(self, room_id: MeetingId, participant_id: ParticipantId, *, jti: str, ttl_s: int) -> Refused | None:
+        if await self.denied(room_id, participant_id):
+            return _refusal("removed")
+        redis: Any = self._client.redis
+        key = f"room:{{{room_id}}}:used:{jti}"
+        first = await self._client.run("burn", lambda: redis.set(key, "1", nx=True, ex=max(1, ttl_s)))
+        return None if first else _refusal("token-refused")
+
     async def set_recording(self, room_id: MeetingId, recording: bool) -> None:
         await self._script("record", room_id, int(recording))
 

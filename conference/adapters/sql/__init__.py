@@ -5,6 +5,7 @@ from conference.adapters.sql.meetings import SqlMeetingStore
 from conference.adapters.sql.outbox import SqlOutbox
 from conference.adapters.sql.queue import SqlEventQueue
 from conference.adapters.sql.records import SqlAuditLog, SqlRecordingStore, SqlTranscriptStore, SqlUserStore
+from conference.adapters.sql.webhooks import SqlWebhookStore
 from conference.ports.clock import Ids
 from conference.ports.stores import Stores
 
@@ -21,4 +22,5 @@ def sql_stores(database: Database, ids: Ids) -> Stores:
         audit=SqlAuditLog(database),
         outbox=SqlOutbox(database),
         queue=SqlEventQueue(database, ids),
+        webhooks=SqlWebhookStore(database, ids),
     )

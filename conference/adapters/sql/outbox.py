@@ -38,9 +38,9 @@ class SqlOutbox:
         if event_ids:
             await self._database.write(lambda c: c.execute(statement.values(published_at=now)))
 
-    async def events(self, meeting_id: MeetingId) -> Sequence[DomainEvent]:
-        statement = sa.select(outbox_events).where(outbox_events.c.meeting_id == meeting_id)
-        in_order = statement.order_by(outbox_events.c.seq)
+    async def events(self, meeting_id: MeetingId, *, since: int = 1, limit: int | None = None) -> Sequence[DomainEvent]:
+        wanted = (outbox_events.c.meeting_id == meeting_id, outbox_events.c.seq >= since)
+        in_order = sa.select(outbox_events).where(*wanted).order_by(outbox_events.c.seq).limit(limit)
         return await self._database.read(lambda c: [rows.domain_event(row) for row in c.execute(in_order)])
 
 

@@ -21,6 +21,14 @@ from conference.domain.records import (
     Segment,
     StorageTier,
 )
+from conference.domain.webhooks import (
+    AttemptOutcome,
+    PauseReason,
+    SealedSecret,
+    WebhookAttempt,
+    WebhookEndpoint,
+    WebhookStatus,
+)
 
 Row = sa.Row[Any]
 Values = dict[str, Any]
@@ -109,8 +117,30 @@ def domain_event(row: Row) -> DomainEvent:
     return _entity(DomainEvent, row, type=EventType(row.type))
 
 
+def webhook_endpoint(row: Row) -> WebhookEndpoint:
+    return _entity(
+        WebhookEndpoint,
+        row,
+        events=tuple(EventType(name) for name in row.events),
+        secrets=msgspec.convert(row.secrets, tuple[SealedSecret, ...]),
+        status=WebhookStatus(row.status),
+        pause_reason=PauseReason(row.pause_reason) if row.pause_reason else None,
+    )
+
+
+def webhook_endpoint_values(endpoint: WebhookEndpoint) -> Values:
+    return _values(endpoint) | {
+        "events": list(endpoint.events),
+        "secrets": msgspec.to_builtins(endpoint.secrets),
+    }
+
+
+def webhook_attempt(row: Row) -> WebhookAttempt:
+    return _entity(WebhookAttempt, row, event_type=EventType(row.event_type), outcome=AttemptOutcome(row.outcome))
+
+
 def values(
-    entity: User | Session | Participant | ConsentLog | Segment | AuditEvent | DomainEvent | Recording,
+    entity: User | Session | Participant | ConsentLog | Segment | AuditEvent | DomainEvent | Recording | WebhookAttempt,
 ) -> Values:
     """Of an entity whose columns are its fields."""
     return _values(entity)

@@ -1,4 +1,5 @@
-"""The schema: one table an entity of contracts.md section 1, and what delivery needs (outbox, queue).
+"""The schema: one table an entity of contracts.md section 1, and what delivery needs (outbox, queue,
+webhooks).
 
 Alembic's versions (`migrations/versions`) build the same schema step by step; a contract test compares the two. Rows of
 a meeting go with it (ON DELETE CASCADE) except the audit log, which outlives it and so has no foreign key.
@@ -12,6 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
 
 from conference.domain.meetings import MeetingStatus, Role
+from conference.domain.webhooks import WebhookStatus
 
 metadata: Final = sa.MetaData(
     naming_convention={
@@ -290,4 +292,65 @@ queue_messages: Final = sa.Table(
     _text("pop_receipt"),
     sa.UniqueConstraint("queue", "id"),
     sa.Index(None, "queue", "visible_at"),
+)
+
+webhook_endpoints: Final = sa.Table(
+    "webhook_endpoints",
+    metadata,
+    _id(),
+    _text("tenant_id"),
+    _text("url"),
+    _json("events"),  # the types it wants; empty for every type
+    _text("description"),
+    _json("secrets"),  # sealed
+    _time("created_at"),
+    _choice("status", *WebhookStatus),
+    _text("pause_reason", nullable=True),
+    _time("paused_at", nullable=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    _text("fingerprint"),  # of the request that created it
+    sa.Index(None, "tenant_id", "created_at"),
+)
+
+# One room's events on their way to one endpoint.
+webhook_streams: Final = sa.Table(
+    "webhook_streams",
+    metadata,
+    _of("endpoint_id", "webhook_endpoints.id", primary_key=True),
+    _of("meeting_id", "meetings.id", primary_key=True),
+    sa.Column("next_seq", sa.Integer, nullable=False),
+    sa.Column("last_seq", sa.Integer, nullable=False),
+    _time("due_at", nullable=True),  # empty: idle, or parked
+    _text("token", nullable=True),  # of the lease
+    _time("held_until", nullable=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    _time("failing_since", nullable=True),
+    sa.Column("dead", sa.Boolean, nullable=False),
+    sa.Index(None, "meeting_id"),
+)
+# Most streams are idle: what is due is found by walking these only.
+sa.Index(
+    "ix_webhook_streams_due",
+    webhook_streams.c.due_at,
+    sqlite_where=webhook_streams.c.due_at.is_not(None),
+    postgresql_where=webhook_streams.c.due_at.is_not(None),
+)
+
+webhook_attempts: Final = sa.Table(
+    "webhook_attempts",
+    metadata,
+    _id(),
+    _of("endpoint_id", "webhook_endpoints.id"),
+    _text("meeting_id"),
+    sa.Column("seq", sa.Integer, nullable=False),
+    _text("event_id"),
+    _text("event_type"),
+    _time("at"),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    _text("outcome"),
+    sa.Column("status", sa.Integer, nullable=True),
+    _text("error", nullable=True),
+    sa.Column("duration_ms", sa.Integer, nullable=False),
+    sa.Index(None, "endpoint_id", "at", "id"),
+    sa.Index(None, "at"),
 )

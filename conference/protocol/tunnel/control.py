@@ -36,6 +36,20 @@ class ClosePath(Control, frozen=True, tag="ClosePath"):
     stream: StreamId
 
 
+class Authorise(Control, frozen=True, tag="Authorise"):
+    """A tunnel token of the session's own participant: the media nodes that it names may be reached, too."""
+
+    token: Annotated[str, Meta(max_length=8_192)]
+
+
+class Authorised(Control, frozen=True, tag="Authorised"):
+    pass
+
+
+class AuthorisationRefused(Control, frozen=True, tag="AuthorisationRefused"):
+    code: Annotated[str, Meta(max_length=64)]
+
+
 class LayerStream(Control, frozen=True, tag="LayerStream"):
     """One spatial layer of a track, lowest first; rid is "" where there is one only."""
 
@@ -101,6 +115,9 @@ ControlMessage: TypeAlias = (
     | PathOpened
     | PathRefused
     | ClosePath
+    | Authorise
+    | Authorised
+    | AuthorisationRefused
     | OpenTrack
     | CloseTrack
     | TrackOpened

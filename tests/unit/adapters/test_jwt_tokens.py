@@ -10,7 +10,7 @@ from conference.adapters.jws import _decode
 from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.public_keys import OwnPublicKeys
 from conference.adapters.signing_keys import LEAD, MARGIN, MemorySigningKeys
-from conference.domain.claims import LONGEST_LIFETIME, ConsentClaims, JoinClaims
+from conference.domain.claims import LONGEST_LIFETIME, ConsentClaims, JoinClaims, TunnelClaims
 from conference.domain.consent import Grant
 from conference.domain.errors import Refused
 from conference.domain.ids import ConsentId, MeetingId, ParticipantId, UserId
@@ -35,6 +35,13 @@ JOIN = JoinClaims(
     expires_at=NOW + timedelta(minutes=5),
 )
 CONSENT = ConsentClaims(ConsentId(ENTRY), UserId(USER), MeetingId(ROOM), NOW + timedelta(minutes=10))
+TUNNEL = TunnelClaims(
+    ParticipantId(PARTICIPANT),
+    MeetingId(ROOM),
+    (("192.0.2.7", 7882), ("2001:db8::7", 7883)),
+    "00000000-0000-4000-8000-00000000000a",
+    NOW + timedelta(seconds=60),
+)
 
 
 @pytest.fixture
@@ -64,6 +71,25 @@ async def test_a_join_token_comes_back_as_it_was_made(tokens: JwtTokens) -> None
 )
 async def test_every_role_and_grant_survives_the_token(tokens: JwtTokens, claims: JoinClaims) -> None:
     assert await tokens.verify_join(await tokens.mint_join(claims), NOW) == claims
+
+
+async def test_a_tunnel_token_comes_back_as_it_was_made(tokens: JwtTokens) -> None:
+    assert await tokens.verify_tunnel(await tokens.mint_tunnel(TUNNEL, NOW), NOW) == TUNNEL
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        replace(TUNNEL, nodes=()),
+        replace(TUNNEL, nodes=(("192.0.2.7", 1),) * 5),
+        replace(TUNNEL, expires_at=NOW + timedelta(seconds=61)),
+    ],
+)
+async def test_no_tunnel_token_is_made_without_a_node_for_many_or_for_longer_than_a_minute(
+    tokens: JwtTokens, claims: TunnelClaims
+) -> None:
+    with pytest.raises(ValueError, match=r"lifetime|length"):
+        await tokens.mint_tunnel(claims, NOW)
 
 
 async def test_a_consent_token_comes_back_as_it_was_made(tokens: JwtTokens) -> None:

@@ -67,6 +67,22 @@ async def test_an_unknown_kid_refreshes_once_and_then_the_new_key_is_known(
     assert issuer.asked == 2
 
 
+async def test_whoever_meets_the_new_key_while_the_set_is_being_read_waits_for_it(
+    issuer: Issuer, keys: RemotePublicKeys
+) -> None:
+    await keys.key("old", NOW)
+    issuer.document = {"keys": [OLD, NEW]}
+    issuer.gate.clear()
+    issuer.arrived.clear()
+    first = asyncio.create_task(keys.key("new", NOW + FLOOR))
+    await issuer.arrived.wait()
+    others = [asyncio.create_task(keys.key("new", NOW + FLOOR)) for _ in range(5)]
+    assert await keys.key("old", NOW + FLOOR) == OLD  # who needs no look does not wait
+    issuer.gate.set()
+    assert await asyncio.gather(first, *others) == [NEW] * 6
+    assert issuer.asked == 2
+
+
 async def test_made_up_kids_do_not_ask_more_often_than_the_floor(issuer: Issuer, keys: RemotePublicKeys) -> None:
     await keys.key("old", NOW)
     for step in range(1, 100):

@@ -1,4 +1,4 @@
-"""Every refusal of contracts.md section 3, for all four kinds of token.
+"""Every refusal of contracts.md section 3, for all five kinds of token.
 
 A replayed jti is not here: burning it is part of the atomic join, and tested with the presence store.
 """
@@ -19,6 +19,8 @@ pytestmark = pytest.mark.unit
 
 _STRANGER = ec_key()
 _RSA = rsa_key()
+NODE = {"ip": "192.0.2.7", "port": 7882}
+OURS = tuple(name for name in KINDS if name != "caller")
 Attack = Callable[[Kind], str]
 
 
@@ -94,7 +96,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "another audience": (lambda kind: kind.token(claims={"aud": "elsewhere"}), "aud"),
     "another issuer": (lambda kind: kind.token(claims={"iss": f"{kind.claims['iss']}/"}), "iss"),
     "nbf in the future": (lambda kind: kind.token(claims={"nbf": NOW_S + 60, "exp": NOW_S + 120}), "nbf"),
-    "expired": (lambda kind: kind.token(claims={"nbf": NOW_S - 200, "exp": NOW_S - 100}), "expired"),
+    "expired": (lambda kind: kind.token(claims={"nbf": NOW_S - 90, "exp": NOW_S - 40}), "expired"),
     "unknown crit": (lambda kind: kind.token(header={"crit": ["exp"], "exp": 1}), "crit"),
     "empty crit": (lambda kind: kind.token(header={"crit": []}), "crit"),
     "unencoded payload": (lambda kind: kind.token(header={"b64": False, "crit": ["b64"]}), "crit"),
@@ -186,6 +188,11 @@ async def test_a_claim_of_a_wrong_type_is_refused(kind: Kind) -> None:
         ("consent", "consentId", ["", f"{ENTRY}0"]),
         ("consent", "meetingId", ["", "room"]),
         ("service", "sub", ["", "x" * 129]),
+        ("tunnel", "sub", ["", "me"]),
+        ("tunnel", "roomId", ["", "room"]),
+        ("tunnel", "nodes", [[], [NODE] * 5, ["192.0.2.7"], [{"ip": "192.0.2.7"}], [{**NODE, "more": 1}]]),
+        ("tunnel", "nodes", [[{**NODE, "port": port}] for port in (0, -1, 65_536, "53", None)]),
+        ("tunnel", "jti", ["", "x" * 129]),
         ("caller", "sub", ["", "x" * 257]),
         ("caller", "tid", [7, "x" * 257]),
         ("caller", "oid", [["a"], "x" * 257]),
@@ -200,13 +207,13 @@ async def test_a_claim_out_of_bounds_is_refused(name: str, claim: str, values: l
     assert {await kind.cause(kind.token(claims={claim: value})) for value in values} == {"claims"}
 
 
-@pytest.mark.parametrize("name", ["join", "consent", "service"])
+@pytest.mark.parametrize("name", OURS)
 async def test_our_own_tokens_take_no_claim_that_is_not_theirs(name: str) -> None:
     kind = await kind_of(name)
     assert await kind.cause(kind.token(claims={"admin": True})) == "claims"
 
 
-@pytest.mark.parametrize(("name", "longest_s"), [("join", 600), ("consent", 3600), ("service", 300)])
+@pytest.mark.parametrize(("name", "longest_s"), [("join", 600), ("consent", 3600), ("service", 300), ("tunnel", 60)])
 async def test_a_token_that_would_live_too_long_is_refused(name: str, longest_s: int) -> None:
     kind = await kind_of(name)
     assert await kind.cause(kind.token(claims={"exp": NOW_S + longest_s})) == "accepted"
@@ -214,12 +221,12 @@ async def test_a_token_that_would_live_too_long_is_refused(name: str, longest_s:
     assert await kind.cause(kind.token(claims={"exp": NOW_S})) == "claims"
 
 
-@pytest.mark.parametrize("name", ["join", "consent", "service"])
+@pytest.mark.parametrize("name", OURS)
 async def test_our_own_tokens_end_on_the_second_and_begin_within_five(name: str) -> None:
     kind = await kind_of(name)
-    token = kind.token()
-    assert await kind.cause(token, NOW + timedelta(seconds=299)) == "accepted"
-    assert await kind.cause(token, NOW + timedelta(seconds=300)) == "expired"
+    token, life = kind.token(), kind.claims["exp"] - NOW_S
+    assert await kind.cause(token, NOW + timedelta(seconds=life - 1)) == "accepted"
+    assert await kind.cause(token, NOW + timedelta(seconds=life)) == "expired"
     assert await kind.cause(token, NOW - timedelta(seconds=5)) == "accepted"
     assert await kind.cause(token, NOW - timedelta(seconds=6)) == "nbf"
 

@@ -7,28 +7,23 @@ knows. tests/unit/adapters tests the real ones, tests/interop the whole.
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import httpx
 import pytest
 
-from conference.adapters.jwt_tokens import JwtTokens
-from conference.adapters.memory import memory_stores
-from conference.adapters.memory.clock import ManualClock, SequenceIds
-from conference.adapters.memory.limits import MemoryRateLimiter
+from conference.adapters.memory.clock import ManualClock
 from conference.adapters.memory.presence import MemoryPresence
-from conference.adapters.public_keys import OwnPublicKeys
-from conference.adapters.signing_keys import MemorySigningKeys
-from conference.adapters.turn import TurnIceServers
 from conference.domain.claims import Caller
 from conference.domain.errors import Refused, Unavailable
-from conference.domain.ids import MeetingId, ParticipantId, Secret, TenantId, UserId
+from conference.domain.ids import MeetingId, ParticipantId, TenantId, UserId
 from conference.domain.policies import user_id_of
 from conference.domain.records import AuditAction, AuditEvent
 from conference.ports.presence import RoomEvent
 from functions.app import create_app
-from functions.services import ApiConfig, Services
+from functions.services import Services
+from tests.support.api import memory_services
 
 TENANT = TenantId("5f0c1d9e-6b3a-4c58-9a47-2e8d7b1f4a60")
 OTHER_TENANT = TenantId("0d0f7c3e-0f0e-4a9c-8f3e-2f5c0e6b7d11")
@@ -46,16 +41,6 @@ class People:
         tenant = OTHER_TENANT if name.startswith("stranger") else TENANT
         user_id = user_id_of(tenant, name)
         return Caller(user_id, tenant, name == "admin", name.title(), f"{name}@example.com", token_id=f"id-{token}")
-
-
-class PlainHasher:
-    """Port PasswordHasher without the work."""
-
-    async def hash(self, password: Secret) -> Secret:
-        return Secret("hashed:" + password.reveal())
-
-    async def verify(self, password_hash: Secret, password: Secret) -> bool:
-        return password_hash.reveal() == "hashed:" + password.reveal()
 
 
 class SwitchedPresence(MemoryPresence):
@@ -151,7 +136,7 @@ class Stage:
 
     def afresh(self) -> None:
         """Empty stores, for one more example of a property. The API still knows the tokens that it has seen."""
-        self.services = memory_services(self.clock, self.presence)
+        self.services = memory_services(self.clock, self.presence, People())
 
     def change(self, **ports: Any) -> None:
         self.services = replace(self.services, **ports)
@@ -172,47 +157,6 @@ class _Provider:
         return await self.stage.provide()
 
 
-CONFIG = ApiConfig(
-    region="local",
-    signaling_url="ws://127.0.0.1:8080/v1/signal",
-    oidc_issuer="http://127.0.0.1:8080/identity/tenant/v2.0",
-    oidc_client_id="parley-web",
-    join_token_life=timedelta(seconds=300),
-    consent_token_life=timedelta(seconds=600),
-    join_early=timedelta(minutes=15),
-    idle_room_s=120.0,
-    retention=timedelta(days=365),
-    requests_per_minute=600,
-)
-
-
-def memory_services(clock: ManualClock, presence: MemoryPresence) -> Services:
-    ids = SequenceIds()
-    stores = memory_stores(ids)
-    signing_keys = MemorySigningKeys(ids)
-    public_keys = OwnPublicKeys(signing_keys)
-    return Services(
-        config=CONFIG,
-        clock=clock,
-        ids=ids,
-        meetings=stores.meetings,
-        users=stores.users,
-        recordings=stores.recordings,
-        transcripts=stores.transcripts,
-        audit=stores.audit,
-        outbox=stores.outbox,
-        queue=stores.queue,
-        presence=presence,
-        limiter=MemoryRateLimiter(),
-        callers=People(),
-        tokens=JwtTokens(issuer="http://127.0.0.1:8080", keys=public_keys, signing=signing_keys),
-        signing_keys=signing_keys,
-        public_keys=public_keys,
-        passwords=PlainHasher(),
-        ice=TurnIceServers(["turn:127.0.0.1:3478"], Secret("shared")),
-    )
-
-
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
@@ -224,7 +168,7 @@ async def stage(clock: ManualClock) -> AsyncIterator[Stage]:
     provider = _Provider()
     transport = httpx.ASGITransport(create_app(provider))
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
-        provider.stage = Stage(memory_services(clock, presence), clock, presence, client)
+        provider.stage = Stage(memory_services(clock, presence, People()), clock, presence, client)
         yield provider.stage
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.support.openapi import OPERATIONS, TEXTS, TIMES, bodies, fault_of
 
 pytestmark = pytest.mark.unit
+URLS = ("https://hooks.example.com/a", "https://[2606:4700::1111]:8443/b?c=d", "https://8.8.8.8/")
 FRUITLESS = {"startRecording", "stopRecording", "getSummary"}  # no recorder, no summaries here
 WORLDS = count()
 BY_ID = {known["operationId"]: (method, path, known) for method, path, known in OPERATIONS}
@@ -53,7 +54,7 @@ async def a_world(stage: Any, number: int) -> World:
     stage.afresh()
     stage.change(config=replace(stage.services.config, requests_per_minute=10**7))
     people = [stage.person(f"{name}-again{number}") for name in ("ada", "ben", "admin", "stranger")]
-    ada, ben, _, stranger = people
+    ada, ben, admin, stranger = people
     for person in people:
         await person.get("/v1/users/me/profile")
     live = await ada.creates_meeting()
@@ -62,16 +63,22 @@ async def a_world(stage: Any, number: int) -> World:
     theirs = await stranger.creates_meeting()
     places = [(await person.joins(live["id"])).json()["participantId"] for person in (ada, ben)]
     await ben.call("PUT", f"/v1/meetings/{ended['id']}/end")
+    webhooks = [await admin.post("/v1/webhooks", {"url": url}) for url in URLS]
     meetings = [meeting["id"] for meeting in (live, live, live, recorded, ended, theirs)]
-    return World(stage, people, {"id": meetings, "meetingId": meetings, "pid": places, "participantId": places})
+    ids = {"id": meetings, "meetingId": meetings, "pid": places, "participantId": places}
+    ids |= {"webhook": [answer.json()["id"] for answer in webhooks], "url": list(URLS), "fromSeq": ["1", "2"]}
+    return World(stage, people, ids)
 
 
 async def call(world: World, operation_id: str, succeeded: set[str], data: st.DataObject) -> None:
     method, path, operation = BY_ID[operation_id]
-    person = data.draw(st.sampled_from(world.people[:1] * 4 + world.people))
+    of_webhooks = path.startswith("/v1/webhooks")
+    likely = world.people[2 if of_webhooks else 0]
+    person = data.draw(st.sampled_from([likely] * 4 + world.people))
     everybody = [other.id for other in world.people]
     ids = {**world.ids, "hostId": [person.id] * 8 + everybody, "userId": [person.id] * 8 + everybody}
-    named = {"id": everybody if "/users/" in path else world.ids["id"], "pid": world.ids["pid"]}
+    those = everybody if "/users/" in path else world.ids["webhook" if of_webhooks else "id"]
+    named = {"id": those, "pid": world.ids["pid"]}
     for name, known in named.items():
         path = path.replace(f"{{{name}}}", data.draw(st.sampled_from(known * 8 + everybody)))
     body = data.draw(bodies(operation, ids))
@@ -83,12 +90,12 @@ async def call(world: World, operation_id: str, succeeded: set[str], data: st.Da
         headers=headers,
         content=json.dumps(body).encode() if "requestBody" in operation else b"",
     )
-    fault = fault_of(operation, answer.status_code, answer.headers["Content-Type"], answer.content)
+    fault = fault_of(operation, answer.status_code, answer.headers.get("Content-Type", ""), answer.content)
     assert fault is None, answer.text
     if answer.is_success:
         succeeded.add(operation_id)
     if answer.status_code == 201 and "Location" in answer.headers:
-        world.ids["id"].append(answer.headers["Location"].rpartition("/")[2])
+        world.ids["webhook" if of_webhooks else "id"].append(answer.headers["Location"].rpartition("/")[2])
     if answer.is_success and operation_id in ("joinMeeting", "joinRoom"):
         world.ids["pid"].append(answer.json()["participantId"])
     world.stage.clock.advance(data.draw(st.sampled_from([0] * 8 + [1, 400])))

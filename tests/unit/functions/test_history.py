@@ -1,6 +1,6 @@
 """Recordings, transcripts and summaries, from the stores."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,7 +30,7 @@ def recording(meeting_id: str, number: int, state: RecordingState) -> Recording:
         RecordingId(f"00000000-0000-4000-8000-00000000000{number}"),
         MeetingId(meeting_id),
         SessionId("00000000-0000-4000-8000-0000000000aa"),
-        f"https://media.example.com/{number}.mp4",
+        f"rooms/{meeting_id}/{number}.mp4",
         120.0,
         StorageTier.HOT,
         state,
@@ -47,7 +47,8 @@ async def test_finished_recordings_are_listed_and_the_access_audited(stage: Any,
     for number, state in enumerate((RecordingState.READY, RecordingState.PROCESSING, RecordingState.FAILED), 1):
         await stage.services.recordings.put(recording(meeting_id, number, state))
     (listed,) = (await ada.get(f"/v1/rooms/{meeting_id}/recordings")).json()
-    assert (listed["url"], listed["duration"]) == ("https://media.example.com/1.mp4", 120.0)
+    ends = int((stage.services.clock.now() + timedelta(minutes=15)).timestamp())
+    assert (listed["url"], listed["duration"]) == (f"memory:rooms/{meeting_id}/1.mp4?expires={ends}", 120.0)
     assert reason(await ben.get(f"/v1/rooms/{meeting_id}/recordings")) == (403, "not-a-participant")
     events = await stage.audited(AuditAction.RECORDING_ACCESS)
     assert {(event.user_id, event.outcome) for event in events} == {(ada.id, "ok"), (ben.id, "not-a-participant")}

@@ -21,6 +21,7 @@ async def test_public_keys_are_public_only_and_may_be_cached(stage: Any) -> None
 async def test_the_page_finds_issuer_and_signaling(stage: Any) -> None:
     assert (await stage.client.get("/config.json")).json() == {
         "issuer": "http://127.0.0.1:8080/identity/tenant/v2.0",
+        "discoveryUrl": "",
         "clientId": "parley-web",
         "signalingUrl": "ws://127.0.0.1:8080/v1/signal",
         "version": "0.1.0",

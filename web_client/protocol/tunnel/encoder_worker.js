@@ -1,12 +1,14 @@
 /**
- * Encodes what is sent in frames, off the page's thread: takes the readables of MediaStreamTrackProcessors, gives chunks.
+ * Encodes what is sent in frames, off the page's thread: takes the readables of MediaStreamTrackProcessors, or what
+ * `capture.js` gives in their place, and gives chunks.
  *
- * In: `start` ({source, readable, layers}), `stop` ({source}), `active` ({source, active}), `keyFrame` ({stream}).
+ * In: `start` ({source, readable, layers, active}), without a readable then `picture` ({source, frame}) or `sound` ({source,
+ * samples, sampleRate, timestamp}); `stop` ({source}), `active` ({source, active}), `keyFrame` ({stream}).
  * Out: `chunk` ({stream, timestamp, isKey, isDiscardable, data}), where sound begins with its level octet; `clock`
  * ({stream, timestamp, ntpMs}) every two seconds; `error` ({message}).
  */
 
-import { RtpClock, levelOf } from './encoding.js';
+import { RtpClock, inside, levelOf } from './encoding.js';
 
 const CLOCK_MS = 2000;
 /** Raw pictures that wait in the encoder; more are left out. */
@@ -45,22 +47,28 @@ class Source {
   isOpen = true;
   #toldAt = 0;
 
-  /** @param {ReadableStream} readable @param {OpenLayer[]} layers */
+  /** @param {ReadableStream | null} readable null where frames are pushed @param {OpenLayer[]} layers */
   constructor(readable, layers) {
     this.layers = layers;
-    this.reader = readable.getReader();
-    this.#read().catch(failed);
+    this.reader = readable?.getReader();
+    if (this.reader) this.#read(this.reader).catch(failed);
   }
 
-  async #read() {
+  /** @param {ReadableStreamDefaultReader} reader */
+  async #read(reader) {
     while (this.isOpen) {
-      const { done, value } = await this.reader.read();
+      const { done, value } = await reader.read();
       if (done) return;
-      try {
-        if (this.isOpen) this.take(value);
-      } finally {
-        value.close();
-      }
+      this.push(value);
+    }
+  }
+
+  /** @param {any} data a VideoFrame or AudioData, which is closed */
+  push(data) {
+    try {
+      if (this.isOpen) this.take(data);
+    } finally {
+      data.close();
     }
   }
 
@@ -87,7 +95,7 @@ class Source {
 
   stop() {
     this.isOpen = false;
-    this.reader.cancel().catch(() => {}); // the track may have ended already
+    this.reader?.cancel().catch(() => {}); // the track may have ended already
   }
 }
 
@@ -118,7 +126,10 @@ class VideoSource extends Source {
   }
 }
 
-/** One spatial layer: a canvas that scales, and an encoder. */
+/**
+ * One spatial layer. The encoder scales by itself, which is far cheaper than a canvas and does not hold up the sound; a
+ * canvas is there for pictures of another shape, which get bars.
+ */
 class VideoLayer {
   isActive = true;
   wantsKey = true;
@@ -127,13 +138,15 @@ class VideoLayer {
   #at = 0;
   #drawnAt = 0;
   #openedAt = 0;
+  /** The last picture. @type {VideoFrame | null} */
+  #picture = null;
+  /** @type {OffscreenCanvasRenderingContext2D | null} */
+  #canvas = null;
 
   /** @param {OpenLayer} layer */
   constructor(layer) {
     this.layer = layer;
     this.clock = clockOf(layer.stream, 90);
-    this.canvas = new OffscreenCanvas(layer.width, layer.height);
-    this.context = /** @type {OffscreenCanvasRenderingContext2D} */ (this.canvas.getContext('2d', { alpha: false }));
     this.encoder = this.#open();
     this.timer = setInterval(() => this.#still(), STILL_MS);
   }
@@ -159,23 +172,32 @@ class VideoLayer {
   /** @param {VideoFrame} frame @returns {number | null} its RTP time stamp, if it is encoded */
   encode(frame) {
     if (!this.isActive || this.encoder.encodeQueueSize >= MAX_WAITING) return null;
-    const { width, height } = this.layer;
-    const scale = Math.min(width / frame.displayWidth, height / frame.displayHeight);
-    const [wide, high] = [frame.displayWidth * scale, frame.displayHeight * scale];
-    if (wide < width - 1 || high < height - 1) this.context.clearRect(0, 0, width, height);
-    this.context.drawImage(frame, (width - wide) / 2, (height - high) / 2, wide, high);
-    return this.#encode(frame.timestamp);
+    this.#picture?.close();
+    this.#picture = this.#shaped(frame);
+    return this.#encode(this.#picture, frame.timestamp);
   }
 
-  /** @param {number} at microseconds */
-  #encode(at) {
+  /** The picture in the layer's shape. @param {VideoFrame} frame @returns {VideoFrame} */
+  #shaped(frame) {
+    const { width, height } = this.layer;
+    const [wide, high] = inside(frame.displayWidth, frame.displayHeight, width, height);
+    if (wide > width - 2 && high > height - 2) return frame.clone();
+    this.#canvas ??= new OffscreenCanvas(width, height).getContext('2d', { alpha: false });
+    const canvas = /** @type {OffscreenCanvasRenderingContext2D} */ (this.#canvas);
+    canvas.clearRect(0, 0, width, height);
+    canvas.drawImage(frame, (width - wide) / 2, (height - high) / 2, wide, high);
+    return new VideoFrame(canvas.canvas, { timestamp: frame.timestamp });
+  }
+
+  /** @param {VideoFrame} shaped @param {number} at microseconds @returns {number | null} its RTP time stamp, if it is encoded */
+  #encode(shaped, at) {
     if (this.encoder.state !== 'configured') {
       if (performance.now() - this.#openedAt < REOPEN_MS) return null;
       this.encoder = this.#open();
     }
     const timestamp = this.clock.at(at);
     this.#stamps.set(at, timestamp);
-    const picture = new VideoFrame(this.canvas, { timestamp: at });
+    const picture = new VideoFrame(shaped, { timestamp: at });
     this.encoder.encode(picture, { keyFrame: this.wantsKey });
     picture.close();
     this.wantsKey = false;
@@ -186,7 +208,8 @@ class VideoLayer {
 
   #still() {
     const elapsed = performance.now() - this.#drawnAt;
-    if (this.wantsKey && this.isActive && this.#drawnAt && elapsed > STILL_MS) this.#encode(this.#at + elapsed * 1000);
+    if (!this.wantsKey || !this.isActive || !this.#picture || elapsed <= STILL_MS) return;
+    this.#encode(this.#picture, Math.round(this.#at + elapsed * 1000));
   }
 
   /** @param {EncodedVideoChunk} chunk @param {any} metadata */
@@ -204,6 +227,8 @@ class VideoLayer {
 
   close() {
     clearInterval(this.timer);
+    this.#picture?.close();
+    this.#picture = null;
     if (this.encoder.state !== 'closed') this.encoder.close();
   }
 }
@@ -289,6 +314,17 @@ const HANDLERS = {
     const opened = isVideo ? new VideoSource(readable, layers) : new AudioSource(readable, layers);
     opened.setActive(active);
     sources.set(source, opened);
+  },
+  picture: ({ source, frame }) => {
+    const taker = sources.get(source);
+    if (taker) taker.push(frame);
+    else frame.close();
+  },
+  sound: ({ source, samples, sampleRate, timestamp }) => {
+    const numberOfFrames = samples.length;
+    const format = 'f32-planar';
+    const data = { format, sampleRate, numberOfFrames, numberOfChannels: 1, timestamp, data: samples };
+    sources.get(source)?.push(new AudioData(/** @type {AudioDataInit} */ (data)));
   },
   stop: ({ source }) => {
     sources.get(source)?.stop();

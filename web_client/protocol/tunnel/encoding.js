@@ -34,6 +34,12 @@ export function fit(width, height, most) {
   return { width: even(width), height: even(height) };
 }
 
+/** The size of a picture that is shown whole in a box, as large as it can be. @param {number} width @param {number} height @param {number} wide of the box @param {number} high @returns {[number, number]} */
+export function inside(width, height, wide, high) {
+  const scale = Math.min(wide / width, high / height);
+  return [width * scale, height * scale];
+}
+
 /**
  * Which layers are encoded: those that the SFU wants, as far as the queue allows; the next lower one where the wanted one
  * is not allowed. A share has no lower layer and goes on at `low`.

@@ -57,9 +57,10 @@ export class AudioPlayer {
   played = null;
   /** The last level octet's -dBov. */
   level = 127;
-  /** How often the sound ran dry, and samples that were left out of it. */
+  /** How often the sound ran dry, samples that were left out of it, and samples in the place of lost ones. */
   dry = 0;
   dropped = 0;
+  concealed = 0;
   /** When something was decoded last, ms. */
   decodedAt = -Infinity;
   #clock = new Unwrapped();
@@ -75,8 +76,8 @@ export class AudioPlayer {
     const destination = context.createMediaStreamDestination();
     destination.channelCount = 1;
     node.connect(destination);
-    node.port.onmessage = ({ data: { position, dry, dropped } }) => {
-      Object.assign(this, { dry, dropped });
+    node.port.onmessage = ({ data: { position, dry, dropped, concealed } }) => {
+      Object.assign(this, { dry, dropped, concealed });
       this.played = position === null ? null : { timestamp: position, at: performance.now() };
     };
     this.#node = node;

@@ -25,8 +25,8 @@ class Playout extends scope.AudioWorkletProcessor {
     this.#buffer.pull(out);
     this.#blocks += 1;
     if (this.#blocks % TELL_BLOCKS === 0) {
-      const { position, dry, dropped } = this.#buffer;
-      this.port.postMessage({ position, dry, dropped });
+      const { position, dry, dropped, concealed } = this.#buffer;
+      this.port.postMessage({ position, dry, dropped, concealed });
     }
     return this.#isOpen;
   }

@@ -44,6 +44,8 @@ export class TunnelMedia extends Emitter {
   #wanted = new Map();
   /** @type {Worker | null} */
   #worker = null;
+  /** Ends of captures, where the browser has no MediaStreamTrackProcessor. @type {Map<Source, () => void>} */
+  #capturing = new Map();
   #stream = 1;
   #isJoined = false;
   #limit = 0;
@@ -177,7 +179,7 @@ export class TunnelMedia extends Emitter {
     if (!opened || opened.playing === track) return;
     opened.playing = track;
     opened.active = '';
-    if (!track) this.#worker?.postMessage({ type: 'stop', source });
+    if (!track) this.#stopEncoding(source);
     else this.#encode(source, track, opened);
     this.#activate(source, opened);
   }
@@ -201,14 +203,27 @@ export class TunnelMedia extends Emitter {
   /** @param {Source} source @param {MediaStreamTrack} track @param {Opened} opened */
   #encode(source, track, { layers }) {
     const { MediaStreamTrackProcessor: Processor } = /** @type {any} */ (globalThis);
-    if (!Processor) {
-      this.emit('error', new Error('this browser cannot send by the tunnel'));
-      return;
-    }
     this.#worker ??= this.#start();
-    const { readable } = new Processor({ track });
     const active = layers.map(() => false); // until it is known which
-    this.#worker.postMessage({ type: 'start', source, readable, layers, active }, [readable]);
+    const start = { type: 'start', source, layers, active };
+    this.#capturing.get(source)?.();
+    this.#capturing.delete(source);
+    if (Processor) {
+      const { readable } = new Processor({ track });
+      this.#worker.postMessage({ ...start, readable }, [readable]);
+    } else {
+      this.#worker.postMessage({ ...start, readable: null });
+      this.#capture(source, track, this.#worker).catch((error) => this.emit('error', error));
+    }
+  }
+
+  /** @param {Source} source @param {MediaStreamTrack} track @param {Worker} worker */
+  async #capture(source, track, worker) {
+    const { capture } = await import('./capture.js');
+    const type = track.kind === 'video' ? 'picture' : 'sound';
+    const end = await capture(track, (data, transfer) => worker.postMessage({ type, source, ...data }, transfer));
+    if (this.#opened.get(source)?.playing === track) this.#capturing.set(source, end);
+    else end();
   }
 
   #start() {
@@ -246,11 +261,18 @@ export class TunnelMedia extends Emitter {
   #shut(source) {
     const opened = this.#opened.get(source);
     this.#opened.delete(source);
-    this.#worker?.postMessage({ type: 'stop', source });
+    this.#stopEncoding(source);
     for (const { stream } of opened?.layers ?? []) {
       this.tunnel?.session.queue.forget(stream);
       this.#worker?.postMessage({ type: 'forget', stream });
     }
+  }
+
+  /** @param {Source} source */
+  #stopEncoding(source) {
+    this.#capturing.get(source)?.();
+    this.#capturing.delete(source);
+    this.#worker?.postMessage({ type: 'stop', source });
   }
 
   /** Looks after what is sent: mutes, layers, key frames. */
@@ -301,6 +323,11 @@ export class TunnelMedia extends Emitter {
   get state() {
     const { publish, subscribe } = this.#states;
     return { publish: this.#opened.size || publish === 'failed' ? publish : subscribe, subscribe };
+  }
+
+  /** Takes over what is to be sent. @param {Map<Source, Local>} local */
+  adopt(local) {
+    this.#local = new Map(local);
   }
 
   /** What is to be sent. @returns {Map<Source, Local>} */

@@ -7,7 +7,7 @@
 
 import { FrameReader, decodeAll, encodeAll } from './frame.js';
 
-const SUBPROTOCOL = 'parley.tunnel.v1';
+export const SUBPROTOCOL = 'parley.tunnel.v1';
 /** A WebSocket takes new frames only while less than this waits in it. */
 const ROOM = 16_384;
 const BATCH_MS = 30;

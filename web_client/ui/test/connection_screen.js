@@ -1,12 +1,12 @@
 /** Connection test: which ways lead from this network to the server, and why the others do not. */
 
-import { ConnectionTest, WAYS } from '../protocol/connection_test.js';
-import { el, icon, setAttribute, setText } from './dom.js';
-import { topBar } from './top_bar.js';
+import { ConnectionTest, WAYS } from '../../protocol/probes/connection_test.js';
+import { el, icon, setAttribute, setText } from '../dom.js';
+import { topBar } from '../top_bar.js';
 
-/** @typedef {import('./app.js').App} App */
-/** @typedef {import('../protocol/connection_test.js').Way} Way */
-/** @typedef {import('../protocol/connection_test.js').Verdict} Verdict */
+/** @typedef {import('../app.js').App} App */
+/** @typedef {import('../../protocol/probes/connection_test.js').Way} Way */
+/** @typedef {import('../../protocol/probes/connection_test.js').Verdict} Verdict */
 
 /** @type {Record<Way, [string, string]>} name and what it is for */
 const TEXTS = {
@@ -27,7 +27,7 @@ const VERDICTS = {
   absent: ['Not offered', 'info'],
 };
 
-/** @param {App} app @returns {import('./app.js').Screen} */
+/** @param {App} app @returns {import('../app.js').Screen} */
 export function connectionScreen(app) {
   const rows = new Map(WAYS.map((way) => [way, row(way)]));
   const summary = el('p', { class: 'summary', role: 'status', testid: 'connection-summary' });
@@ -66,7 +66,7 @@ export function connectionScreen(app) {
   };
 }
 
-/** @param {Map<Way, import('../protocol/connection_test.js').Result>} results @returns {string} */
+/** @param {Map<Way, import('../../protocol/probes/connection_test.js').Result>} results @returns {string} */
 function said(results) {
   const works = (/** @type {Way} */ way) => ['works', 'slow'].includes(results.get(way)?.verdict ?? '');
   if (works('turn-udp')) return 'This network is fine for calls.';
@@ -90,7 +90,7 @@ function row(way) {
   );
   return {
     element,
-    /** @param {import('../protocol/connection_test.js').Result} result */
+    /** @param {import('../../protocol/probes/connection_test.js').Result} result */
     show({ verdict: found, ms, why: reason = '' }) {
       const [words, iconName] = VERDICTS[found];
       setAttribute(element, 'data-verdict', found);

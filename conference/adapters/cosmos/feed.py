@@ -1,0 +1,88 @@
+"""What follows from changes of meetings: numbers of events, audit entries, hosts' lists. Read from the change feed.
+
+Within a partition the feed gives changes in the order they were committed, so the events of a room get their numbers in
+that order, each once: the batch that numbers them holds the room's `outbox` item and every event to the ETags that were
+read. Where the reader stands is kept in `leases`, and moves on only when all of a page is done; readers that work on
+one page at once meet in the ETags.
+"""
+
+from asyncio import Lock
+
+from conference.adapters.cosmos import documents
+from conference.adapters.cosmos.client import Document
+from conference.adapters.cosmos.containers import LEASES
+from conference.adapters.cosmos.documents import MEETING, OUTBOX
+from conference.adapters.cosmos.hosts import repair, unlist
+from conference.adapters.cosmos.operations import patch
+from conference.adapters.cosmos.rooms import Rooms
+from conference.adapters.cosmos.telling import write_entry
+from conference.domain.ids import MeetingId
+
+READER = "outbox"
+_EVENTS_A_BATCH = 90
+
+
+class Feed:
+    """The reader of this process."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._leases = rooms.database.items(LEASES)
+        self._reading = Lock()
+
+    async def catch_up(self) -> None:
+        """Reads on until nothing has changed. Raises Unavailable."""
+        async with self._reading:
+            lease = await self._leases.read(READER, READER)
+            continuation = lease["continuation"] if lease else None
+            while True:
+                changed, reached = await self._rooms.items.changes(continuation)
+                await self._follow(changed)
+                if reached != continuation:
+                    await self._leases.upsert({"id": READER, "continuation": reached})
+                if not changed:
+                    return
+                continuation = reached
+
+    async def _follow(self, changed: list[Document]) -> None:
+        events: dict[MeetingId, list[Document]] = {}
+        for document in changed:
+            if document["kind"] == MEETING:
+                await self._list(document)
+            elif document["kind"] == "event" and "seq" not in document:
+                events.setdefault(document["meetingId"], []).append(document)
+        for meeting_id, unnumbered in events.items():
+            for event in unnumbered:
+                if "audit" in event:
+                    await write_entry(self._rooms.audit, event["audit"])
+            await self._number(meeting_id, unnumbered)
+
+    async def _list(self, document: Document) -> None:
+        """Repairs the host's list; takes the meeting off again where it was deleted meanwhile."""
+        meeting = documents.meeting(document)
+        written = await repair(self._rooms.hosts, meeting)
+        if written and await self._rooms.items.read(meeting.id, MEETING) is None:
+            await unlist(self._rooms.hosts, meeting)
+
+    async def _number(self, meeting_id: MeetingId, events: list[Document]) -> None:
+        for first in range(0, len(events), _EVENTS_A_BATCH):
+            ids = [event["id"] for event in events[first : first + _EVENTS_A_BATCH]]
+            await self._rooms.database.settle(lambda some=ids: self._number_once(meeting_id, some))  # type: ignore[misc]
+
+    async def _number_once(self, meeting_id: MeetingId, ids: list[str]) -> None:
+        """Numbers those of the events that have no number yet, in the order given."""
+        text = "SELECT * FROM c WHERE c.id = @outbox OR ARRAY_CONTAINS(@ids, c.id)"
+        found = await self._rooms.items.query(text, {"outbox": OUTBOX, "ids": ids}, key=meeting_id)
+        by_id = {document["id"]: document for document in found}
+        outbox = by_id.get(OUTBOX)
+        fresh = [by_id[id] for id in ids if id in by_id and "seq" not in by_id[id]]
+        if outbox is None or not fresh:
+            return
+        last = int(outbox["last"])
+        values = {"last": last + len(fresh), "waiting": True}
+        if not outbox["waiting"]:
+            values["nextAt"] = fresh[0]["at"]
+        numbered = [
+            patch(event["id"], set={"seq": number}, etag=event["_etag"]) for number, event in enumerate(fresh, last + 1)
+        ]
+        await self._rooms.items.batch(meeting_id, [patch(OUTBOX, set=values, etag=outbox["_etag"]), *numbered])

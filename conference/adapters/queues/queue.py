@@ -1,0 +1,153 @@
+"""Port `EventQueue` on Azure Storage queues, from which Azure Functions reads as well.
+
+A message's body travels as it is (host.json: `messageEncoding` none), so that a queue trigger and `receive` see the
+same. The service knows no message ids of ours. Which were sent is remembered here, for the repeats of one process; a
+send whose answer was lost looks for its body before it is made again. Beyond that a message may come twice, after the
+death of a process for example: handlers are idempotent by the event's id.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Final
+
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.storage.queue.aio import QueueClient, QueueServiceClient
+
+from conference.adapters.azure.calls import NO_RETRIES, PATIENCE, Calls, Patience, error_code
+from conference.ports.records import QueueMessage
+
+log = logging.getLogger(__name__)
+LARGEST_BYTES: Final = 65_536
+LONGEST_S: Final = 7 * 24 * 3_600  # of a visibility time-out
+MOST_AT_ONCE: Final = 32
+_REMEMBERED: Final = 10_000
+_STALE: Final = frozenset({"PopReceiptMismatch", "MessageNotFound", "QueueNotFound"})
+
+
+class AzureEventQueue:
+    """`credential` is a token credential, or the account key of an emulator. Queues are made when they are first
+    written to. `now` is for the port's other adapters: the service goes by its own clock."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        credential: AsyncTokenCredential | str,
+        *,
+        patience: Patience = PATIENCE,
+        **options: Any,
+    ) -> None:
+        self._service = QueueServiceClient(endpoint, credential=credential, **NO_RETRIES, **options)
+        self._calls = Calls("the event queue", patience)
+        self._clients: dict[str, QueueClient] = {}
+        self._sent: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    async def aclose(self) -> None:
+        await self._service.close()
+
+    async def send(self, queue: str, body: str, *, now: datetime, delay_s: float = 0.0, message_id: str = "") -> None:
+        """Raises ValueError for a body over 64 KiB."""
+        if len(body.encode()) > LARGEST_BYTES:
+            raise ValueError(f"a queue message has at most {LARGEST_BYTES} bytes")
+        if message_id and (queue, message_id) in self._sent:
+            return
+        client, tries = self._client(queue), 0
+
+        async def work() -> None:
+            nonlocal tries
+            tries += 1
+            if tries > 1 and message_id and await _holds(client, body):
+                return  # only the answer was lost
+            try:
+                await client.send_message(body, visibility_timeout=_seconds(delay_s) or None, time_to_live=-1)
+            except ResourceNotFoundError:
+                await _create(client)
+                await client.send_message(body, visibility_timeout=_seconds(delay_s) or None, time_to_live=-1)
+
+        await self._calls(work)
+        if message_id:
+            self._remember(queue, message_id)
+
+    def _remember(self, queue: str, message_id: str) -> None:
+        self._sent[queue, message_id] = None
+        if len(self._sent) > _REMEMBERED:
+            self._sent.popitem(last=False)
+
+    async def receive(
+        self, queue: str, *, now: datetime, limit: int = 16, visibility_s: float = 30.0
+    ) -> Sequence[QueueMessage]:
+        """A batch whose answer is lost becomes visible again after the time-out."""
+        client, most = self._client(queue), min(limit, MOST_AT_ONCE)
+
+        async def work() -> list[QueueMessage]:
+            pages = client.receive_messages(
+                messages_per_page=most, max_messages=most, visibility_timeout=_seconds(visibility_s)
+            )
+            return [
+                QueueMessage(
+                    str(message.id),
+                    str(message.pop_receipt),
+                    str(message.content),
+                    int(message.dequeue_count or 1),
+                    message.inserted_on or now,
+                )
+                async for message in pages
+            ]
+
+        try:
+            return await self._calls(work)
+        except ResourceNotFoundError:
+            return []
+
+    async def delete(self, queue: str, message: QueueMessage) -> bool:
+        """A delete that was repeated because its answer was lost says False: the message is gone all the same."""
+        client = self._client(queue)
+
+        async def work() -> None:
+            await client.delete_message(message.id, message.pop_receipt)
+
+        try:
+            await self._calls(work)
+        except HttpResponseError as error:
+            if error_code(error) in _STALE:
+                return False
+            raise
+        return True
+
+    async def length(self, queue: str) -> int:
+        """The service's own estimate, hidden messages included."""
+        client = self._client(queue)
+
+        async def work() -> int:
+            return int((await client.get_queue_properties()).approximate_message_count or 0)
+
+        try:
+            return await self._calls(work)
+        except ResourceNotFoundError:
+            return 0
+
+    def _client(self, queue: str) -> QueueClient:
+        if queue not in self._clients:
+            self._clients[queue] = self._service.get_queue_client(queue)
+        return self._clients[queue]
+
+
+async def _create(client: QueueClient) -> None:
+    with suppress(ResourceExistsError):  # another process was faster
+        await client.create_queue()
+
+
+async def _holds(client: QueueClient, body: str) -> bool:
+    """Whether the body is among the messages that anybody may see at the head of the queue."""
+    try:
+        return any(message.content == body for message in await client.peek_messages(MOST_AT_ONCE))
+    except ResourceNotFoundError:
+        return False
+
+
+def _seconds(span_s: float) -> int:
+    """Whole seconds, as the service takes them: rounded up, so that nothing shows too early."""
+    return min(LONGEST_S, -int(-span_s // 1))

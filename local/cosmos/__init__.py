@@ -1,0 +1,1 @@
+"""A Cosmos DB (NoSQL API) server for one machine: what the real one promises, in memory, over its REST protocol."""
