@@ -6,11 +6,12 @@ again from the queue (`functions/events.py`) until the provider has it. A provid
 Refused("provider-unavailable"), status 503.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from conference.domain.errors import Refused, Unavailable
 from conference.domain.ids import UserId
@@ -19,6 +20,10 @@ from conference.ports.media_provider import MediaProvider, ProviderAccess, RoomP
 from functions.services import Services
 
 T = TypeVar("T")
+# Of one thing asked of a provider, and of tidying up: all that a request asks for is less than a client waits (15 s).
+MOST_S: Final = 8.0
+HALF: Final = 0.5
+TIDYING_S: Final = 2.0
 log = logging.getLogger(__name__)
 
 
@@ -37,9 +42,9 @@ async def book(services: Services, meeting: Meeting) -> Booking:
     provider = services.providers[meeting.settings.media_provider]
     if not provider.token_life or await services.meetings.get(meeting.id) is not None:
         return Booking(meeting)
-    identity = await _told(provider.new_identity(meeting.host_id))
+    identity = await _told(provider.new_identity(meeting.host_id), HALF)
     try:
-        room_id = await _told(provider.open_room(_plan(services, meeting), {identity: Role.HOST}))
+        room_id = await _told(provider.open_room(_plan(services, meeting), {identity: Role.HOST}), HALF)
     except Refused:
         await _tolerant(provider.drop_identity(identity))
         raise
@@ -97,7 +102,7 @@ async def _identity(services: Services, provider: MediaProvider, meeting: Meetin
     known = await services.meetings.provider_identity(meeting.id, user_id)
     if known is not None:
         return known
-    made = await _told(provider.new_identity(user_id))
+    made = await _told(provider.new_identity(user_id), HALF)
     counted = await services.meetings.bind_provider_identity(meeting.id, user_id, made)
     if counted != made:
         await _tolerant(provider.drop_identity(made))
@@ -148,9 +153,13 @@ def _provider(services: Services, meeting: Meeting) -> MediaProvider:
     return provider
 
 
-async def _told(call: Awaitable[T]) -> T:
+async def _told(call: Awaitable[T], share: float = 1.0) -> T:
+    """What the provider gives. However many requests it takes, a caller's patience is one."""
     try:
-        return await call
+        async with asyncio.timeout(MOST_S * share):
+            return await call
+    except TimeoutError as error:
+        raise Refused("provider-unavailable") from error
     except Unavailable as error:
         extra = {"retryAfterS": error.after_s} if error.after_s else {}
         raise Refused("provider-unavailable", extra=dict(extra)) from error
@@ -159,6 +168,7 @@ async def _told(call: Awaitable[T]) -> T:
 async def _tolerant(call: Awaitable[None]) -> None:
     """For taking back: what stays behind is unused and goes by itself."""
     try:
-        await call
-    except Unavailable:
+        async with asyncio.timeout(TIDYING_S):
+            await call
+    except (Unavailable, TimeoutError):
         log.warning("something stays unused at the media provider")

@@ -165,8 +165,11 @@ def _services_elsewhere(
     closers: tuple[Close, ...] = ()
     if chosen.livekit_url and chosen.livekit_secret:
         secret = Secret(chosen.livekit_secret.get_secret_value())
-        made = import_module("conference.adapters.livekit").LiveKitRooms(chosen.livekit_url, chosen.livekit_key, secret)
-        livekit = cast("LiveKitRooms", made)
+        made = import_module("conference.adapters.livekit")
+        livekit = cast(
+            "LiveKitRooms",
+            made.LiveKitRooms(chosen.livekit_url, chosen.livekit_key, secret, ca_file=chosen.ca_file),
+        )
         providers[ProviderName.LIVEKIT], closers = livekit, (livekit.close,)
     if chosen.acs_endpoint:
         acs = cast("Acs", import_module("conference.adapters.acs.wiring").build(chosen, credential.token))

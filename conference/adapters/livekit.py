@@ -10,12 +10,14 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 from livekit import api
 
+from conference.adapters import tls
 from conference.adapters.retries import Failure, Retries
 from conference.domain.ids import Secret, UserId
 from conference.domain.meetings import Role
@@ -39,6 +41,7 @@ class LiveKitRooms:
         secret: Secret,
         *,
         token_life: timedelta = timedelta(minutes=10),
+        ca_file: Path | None = None,
         retries: Retries | None = None,
     ) -> None:
         parts = urlsplit(url)
@@ -50,7 +53,8 @@ class LiveKitRooms:
         self._url, self._key, self._secret = url, key, secret
         self._token_life = token_life
         self._retries = retries or Retries()
-        self._made: api.LiveKitAPI | None = None
+        self._tls = tls.context(ca_file)
+        self._session: aiohttp.ClientSession | None = None
 
     @property
     def token_life(self) -> timedelta:
@@ -92,18 +96,18 @@ class LiveKitRooms:
         await self._run_until_gone(lambda service: service.delete_room(api.DeleteRoomRequest(room=room_id)))
 
     async def close(self) -> None:
-        """Closes the client's connections."""
-        made, self._made = self._made, None
-        if made is not None:
-            await made.aclose()
+        """Closes the connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def _run(self, call: Callable[[Any], Awaitable[T]]) -> T:
         """Every call of the room service may be repeated: it sets a state. Raises Unavailable."""
-        if self._made is None:  # its session belongs to the loop that is running
-            # The SDK's own repetition has no jitter; ours takes its place.
-            self._made = api.LiveKitAPI(self._url, self._key, self._secret.reveal(), failover=False)
-        service = self._made.room
-        return await self._retries.run(SERVICE, lambda: call(service), _judge)
+        if self._session is None:  # made here, since it belongs to the loop that is running
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls))
+        # The SDK's own repetition has no jitter; ours takes its place.
+        client = api.LiveKitAPI(self._url, self._key, self._secret.reveal(), session=self._session, failover=False)
+        return await self._retries.run(SERVICE, lambda: call(client.room), _judge)
 
     async def _run_until_gone(self, call: Callable[[Any], Awaitable[object]]) -> None:
         async def tolerant(service: Any) -> None:

@@ -6,6 +6,7 @@ repeated only where a second time does no more than the first.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TypeVar
 from conference.domain.errors import Unavailable
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Retries:
             if not may_repeat or wait > self.wait_s or loop.time() + wait >= deadline:
                 break
             await asyncio.sleep(wait)
+        given_up = {"service": what, "attempts": attempt, "error": type(error).__name__ if error else "TimeoutError"}
+        log.warning("a service was given up", extra=given_up)
         raise Unavailable(what, retryable=failure.retryable, after_s=failure.after_s or 5.0) from error
 
     def _wait(self, attempt: int, failure: Failure) -> float:

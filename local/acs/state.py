@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import jwt
 
-SCOPES: Final = frozenset({"chat", "chat.join", "chat.join.limited", "voip", "voip.join"})
+SCOPES: Final = ("chat", "chat.join", "chat.join.limited", "voip", "voip.join")
 ROLES: Final = ("Presenter", "Attendee", "Consumer", "Collaborator")
 LEAST_MINUTES, MOST_MINUTES = 60, 1440
 LONGEST_WINDOW: Final = timedelta(days=180)
@@ -62,7 +62,7 @@ class Resource:
         self.identities: set[str] = set()
         self.rooms: dict[str, Room] = {}
         self.emails: dict[str, Email] = {}
-        self._repeated: dict[str, str] = {}  # Repeatability-Request-Id -> room
+        self._repeated: dict[str, Room] = {}  # Repeatability-Request-Id -> what was answered, for good
         self._key = secrets.token_bytes(32)
         self._valid_from: dict[str, int] = {}  # identity -> number of the first token that is not revoked
         self._issued = 0
@@ -80,7 +80,7 @@ class Resource:
     def token(self, identity: str, scopes: object, minutes: object, now: datetime) -> tuple[str, datetime]:
         """Raises NotFound, BadRequest."""
         self._known(identity)
-        if not isinstance(scopes, list) or not scopes or not SCOPES.issuperset(scopes):
+        if not isinstance(scopes, list) or not scopes or any(scope not in SCOPES for scope in scopes):
             raise BadRequest("scopes are unknown")
         life = MOST_MINUTES if minutes is None else minutes
         if not isinstance(life, int) or not LEAST_MINUTES <= life <= MOST_MINUTES:
@@ -121,8 +121,8 @@ class Resource:
     # --- rooms ---
 
     def create_room(self, body: dict[str, Any], request_id: str, now: datetime) -> Room:
-        """Raises BadRequest. The same request id again gives the room of the first time."""
-        known = self.rooms.get(self._repeated.get(request_id, ""))
+        """Raises BadRequest. The same request id again gives the answer of the first time, whatever became of it."""
+        known = self._repeated.get(request_id)
         if known is not None:
             return known
         valid_from = _instant(body, "validFrom", now)
@@ -132,7 +132,7 @@ class Resource:
         self._put(room, body.get("participants") or {})
         self.rooms[room.id] = room
         if request_id:
-            self._repeated[request_id] = room.id
+            self._repeated[request_id] = room
         return room
 
     def room(self, room_id: str) -> Room:
@@ -187,15 +187,23 @@ class Resource:
             if known.message != message:
                 raise Conflict(operation_id)
             return known
-        recipients = (message.get("recipients") or {}).get("to") or []
-        content = message.get("content") or {}
-        addresses = [entry.get("address", "") for entry in recipients]
-        if not message.get("senderAddress") or not addresses or not content.get("subject"):
-            raise BadRequest("sender, recipient or subject is missing")
-        if not all(isinstance(address, str) and "@" in address for address in addresses):
-            raise BadRequest("a recipient's address is not one")
+        content = message.get("content")
+        if not message.get("senderAddress") or not isinstance(content, dict) or not content.get("subject"):
+            raise BadRequest("sender or subject is missing")
+        if not _addresses(message.get("recipients")):
+            raise BadRequest("a recipient is missing, or their address is none")
         email = self.emails[operation_id] = Email(operation_id, message)
         return email
+
+
+def _addresses(recipients: object) -> list[str]:
+    """Of all recipients; none where one of them is not as it should be."""
+    entries = recipients.get("to") if isinstance(recipients, dict) else None
+    if not isinstance(entries, list):
+        return []
+    addresses = [entry.get("address") if isinstance(entry, dict) else None for entry in entries]
+    found = [address for address in addresses if isinstance(address, str) and "@" in address]
+    return found if len(found) == len(addresses) else []
 
 
 def _check_window(valid_from: datetime, valid_until: datetime, now: datetime) -> None:

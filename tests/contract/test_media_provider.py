@@ -7,6 +7,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -100,6 +101,17 @@ async def test_of_one_meeting_there_is_one_room_however_often_it_is_asked_for(be
     other, _ = await opened(behind, a_plan())
     assert other != first
     assert behind.rooms() == 2
+
+
+async def test_a_room_that_was_taken_back_can_be_made_again(behind: Behind) -> None:
+    plan = a_plan()
+    first, host = await opened(behind, plan)
+    await behind.provider.close_room(first)
+    later = replace(plan, created_at=plan.created_at + timedelta(seconds=1))
+    room = await behind.provider.open_room(later, {host: Role.HOST})
+    assert room is not None
+    assert behind.rooms() == 1
+    assert behind.role_of(await behind.provider.admit(later, room, host, Role.HOST, now=now())) is not None
 
 
 @pytest.mark.parametrize("role", Role)
@@ -319,6 +331,12 @@ async def test_a_busy_service_is_asked_again(service: Behind, kind: str) -> None
     service.faults.order(kind, times=2)
     await opened(service, a_plan())
     assert service.rooms() == 1
+
+
+async def test_a_slow_answer_is_waited_for(service: Behind) -> None:
+    service.faults.order("slow", path="oom", seconds=0.1)
+    await opened(service, a_plan())
+    assert service.calls("room") == 1
 
 
 @pytest.mark.parametrize("kind", ["busy", "down"])

@@ -118,6 +118,6 @@ async def test_an_address_that_is_none_is_given_up_at_once_and_not_logged(
     await mail.notifier.send(a_notice(to="nobody"))
     assert mail.arrived() == []
     assert len(mail.server.requests) == 1
-    records = [vars(record) for record in caplog.records if record.name.startswith("conference")]
+    records = [vars(record) for record in caplog.records if record.name.endswith("email")]
     assert [record["message"] for record in records] == ["e-mail given up"]
     assert "nobody" not in str(records)

@@ -56,11 +56,10 @@ class AcsRooms:
         ca_file: Path | None = None,
         retries: Retries | None = None,
     ) -> None:
-        options = client_options(ca_file)
         self._endpoint = endpoint
         self._token_life = token_life
-        self._rooms = RoomsClient(endpoint, credential, **options)
-        self._identities = CommunicationIdentityClient(endpoint, credential, **options)
+        self._rooms = RoomsClient(endpoint, credential, **client_options(ca_file))
+        self._identities = CommunicationIdentityClient(endpoint, credential, **client_options(ca_file))
         self._calls = Calls(retries or Retries())
 
     @property
@@ -77,8 +76,15 @@ class AcsRooms:
         await self._calls.run_until_gone(lambda: self._identities.delete_user(user))
 
     async def open_room(self, plan: RoomPlan, roster: Mapping[str, Role]) -> str | None:
+        room_id = await self._make(plan, roster, plan.meeting_id)
+        if not await self._is_there(room_id):  # the answer of a former request, whose room was taken back
+            room_id = await self._make(plan, roster, f"{plan.meeting_id} {plan.created_at.isoformat()}")
+        return room_id
+
+    async def _make(self, plan: RoomPlan, roster: Mapping[str, Role], name: str) -> str:
+        """Requests of one name get one answer."""
         participants = [_participant(identity, role) for identity, role in roster.items()]
-        request_id = str(uuid.uuid5(_REQUESTS, plan.meeting_id))
+        request_id = str(uuid.uuid5(_REQUESTS, name))
         room = await self._calls.run(
             lambda: self._rooms.create_room(
                 valid_from=plan.opens,
@@ -87,7 +93,10 @@ class AcsRooms:
                 raw_request_hook=lambda request: _name_request(request, request_id, plan.created_at),
             )
         )
-        return _told(room.id)
+        return _given(room.id)
+
+    async def _is_there(self, room_id: str) -> bool:
+        return await self._calls.find(lambda: self._rooms.get_room(room_id)) is not None
 
     async def admit(self, plan: RoomPlan, room_id: str, identity: str, role: Role, *, now: datetime) -> ProviderAccess:
         if not plan.opens <= now < plan.opens + ROOM_LIFE / 2:
@@ -143,7 +152,7 @@ def _name_request(request: Any, request_id: str, first_sent: datetime) -> None:
     headers["Repeatability-First-Sent"] = first_sent.strftime("%a, %d %b %Y %H:%M:%S GMT")
 
 
-def _told(value: str | None) -> str:
+def _given(value: str | None) -> str:
     if not value:
         raise Unavailable(SERVICE, retryable=False, after_s=None)
     return value

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from weakref import WeakValueDictionary
 
-from conference.adapters.cosmos import aggregate, consents, hosts, joining, stays, timers
+from conference.adapters.cosmos import aggregate, consents, hosts, identities, joining, stays, timers
 from conference.adapters.cosmos.rooms import Rooms
 from conference.domain.consent import ConsentLog
 from conference.domain.errors import Refused
@@ -112,6 +112,12 @@ class CosmosMeetingStore:
     async def consent(self, meeting_id: MeetingId, consent_id: ConsentId) -> ConsentLog | None:
         found = await consents.chain(self._rooms, meeting_id, consent_id=consent_id)
         return found[0] if found else None
+
+    async def provider_identity(self, meeting_id: MeetingId, user_id: UserId) -> str | None:
+        return await identities.find(self._rooms, meeting_id, user_id)
+
+    async def bind_provider_identity(self, meeting_id: MeetingId, user_id: UserId, identity: str) -> str:
+        return await self._settle(lambda: identities.bind(self._rooms, meeting_id, user_id, identity))
 
     async def expire_leases(self, now: datetime, *, limit: int = 1_000) -> Sequence[Participant]:
         return await timers.expire_leases(self._rooms, now, limit)

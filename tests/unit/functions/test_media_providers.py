@@ -14,6 +14,7 @@ from conference.domain.meetings import MediaProvider, Role
 from conference.domain.records import DomainEvent
 from conference.ports.media_provider import OwnMedia
 from conference.protocol.events import encode_event
+from functions import media
 from functions.events import handle
 
 pytestmark = pytest.mark.unit
@@ -219,6 +220,20 @@ async def test_a_room_that_cannot_be_made_leaves_no_identity(
 
     monkeypatch.setattr(acs, "open_room", fails)
     assert reason(await ada.post("/v1/meetings", {"hostId": ada.id, **ACS})) == (503, "provider-unavailable")
+    assert acs.identities == set()
+
+
+@pytest.mark.parametrize("call", ["new_identity", "open_room"])
+async def test_a_provider_that_answers_too_late_is_given_up(
+    ada: Any, acs: MemoryMediaProvider, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    async def hangs(*given: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(media, "MOST_S", 0.1)
+    monkeypatch.setattr(acs, call, hangs)
+    refused = await ada.post("/v1/meetings", {"hostId": ada.id, **ACS})
+    assert reason(refused) == (503, "provider-unavailable")
     assert acs.identities == set()
 
 
