@@ -67,7 +67,7 @@ async def build(chosen: Settings | None = None) -> Wiring:
     """The services of these settings (default: the process's). Raises pydantic.ValidationError, ValueError."""
     chosen = chosen or settings()
     telemetry.configure(SERVICE_NAME, chosen)
-    logging.getLogger().addFilter(_no_answers)
+    logging.getLogger().addFilter(_wanted)
     ids, clock = SystemIds(), SystemClock()
     credential = ProcessCredential(chosen)
     azure = _azure(chosen, credential)
@@ -117,9 +117,10 @@ async def build(chosen: Settings | None = None) -> Wiring:
     return Wiring(services, closers)
 
 
-def _no_answers(record: logging.LogRecord) -> bool:
-    """AsgiFunctionApp logs every answer, tokens and all, at DEBUG on the root logger: never let that out."""
-    return record.module != "_http_asgi"
+def _wanted(record: logging.LogRecord) -> bool:
+    """AsgiFunctionApp logs every answer, tokens and all, at DEBUG on the root logger: never let that out. The Cosmos DB
+    client tells there, at INFO, of every reading of the change feed."""
+    return record.module not in ("_http_asgi", "change_feed_state")
 
 
 def _config(chosen: Settings) -> ApiConfig:

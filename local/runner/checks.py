@@ -25,7 +25,6 @@ from conference.adapters.credentials import ProcessCredential
 from conference.adapters.http_json import HttpJson
 from conference.adapters.redis.wiring import open_redis
 from conference.adapters.sql import open_database
-from conference.adapters.sql.engine import Database
 from conference.domain.errors import Unavailable
 from conference.settings import Settings
 from functions import events
@@ -77,8 +76,6 @@ async def problems(chosen: Settings) -> list[str]:
     credential = ProcessCredential(chosen)
     try:
         found = await asyncio.gather(*(_problem(check) for check in _checks(chosen, credential)))
-    except ValueError as error:  # an adapter that refuses a setting says so in a sentence
-        found = [str(error)]
     finally:
         await credential.aclose()
     return list(dict.fromkeys([*missing, *(sentence for sentence in found if sentence)]))
@@ -92,6 +89,8 @@ async def _problem(check: Check) -> str:
         return f"{check.name} at {check.place} does not answer within {LIMIT_S:.0f} s."
     except (AuthenticationError, AzureError) as error:
         return _refusal(check, error)
+    except ValueError as error:  # an adapter or an SDK that refuses a setting
+        return f"{check.name} at {check.place}: {error}"
     except (RedisError, Unavailable, OSError) as error:
         return f"{check.name} at {check.place} cannot be reached ({type(error).__name__})."
     return ""
@@ -111,7 +110,6 @@ def _refusal(check: Check, error: Exception) -> str:
 
 
 def _checks(chosen: Settings, credential: ProcessCredential) -> list[Check]:
-    """Raises ValueError."""
     checks = [_store(chosen, credential), _redis(chosen, credential)]
     if chosen.storage_endpoint("blob"):
         checks += [_blobs(chosen, credential), _queues(chosen, credential)]
@@ -126,15 +124,15 @@ def _checks(chosen: Settings, credential: ProcessCredential) -> list[Check]:
 
 def _store(chosen: Settings, credential: ProcessCredential) -> Check:
     if not chosen.uses_cosmos:
-        database = open_database(chosen.sql_url)
-        return Check("The database", "PARLEY_DATABASE_URL", lambda: _read(database))
+        return Check("The database", "PARLEY_DATABASE_URL", lambda: _read(chosen.sql_url))
     endpoint = chosen.cosmos_endpoint
     role = "Cosmos DB Built-in Data Contributor"
     lacks = f"database {chosen.cosmos_database} with the containers {', '.join(each.name for each in ALL)}"
     return Check("Cosmos DB", endpoint, lambda: _read_containers(chosen, credential), role, lacks)
 
 
-async def _read(database: Database) -> None:
+async def _read(url: str) -> None:
+    database = open_database(url)
     try:
         await database.read(lambda connection: connection.execute(sa.text("SELECT 1")))
     finally:
@@ -144,10 +142,14 @@ async def _read(database: Database) -> None:
 async def _read_containers(chosen: Settings, credential: ProcessCredential) -> None:
     key = chosen.cosmos_key.get_secret_value() if chosen.cosmos_key else None
     entry: Any = key or credential.token(chosen.cosmos_endpoint)
-    async with CosmosClient(chosen.cosmos_endpoint, entry, retry_connect=0, retry_read=0, retry_status=0) as client:
+    client = CosmosClient(chosen.cosmos_endpoint, entry, retry_connect=0, retry_read=0, retry_status=0)
+    try:
+        await client.__aenter__()  # where that fails, __aexit__ closes nothing
         database = client.get_database_client(chosen.cosmos_database)
         for definition in ALL:
             await database.get_container_client(definition.name).read()
+    finally:
+        await client.close()
 
 
 def _redis(chosen: Settings, credential: ProcessCredential) -> Check:
