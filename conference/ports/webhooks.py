@@ -14,6 +14,16 @@ from conference.domain.errors import Refused
 from conference.domain.ids import MeetingId, Secret, TenantId, WebhookId
 from conference.domain.webhooks import WebhookAttempt, WebhookEndpoint
 
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The room's event `seq` is there for the endpoint."""
+
+    endpoint_id: WebhookId
+    meeting_id: MeetingId
+    seq: int
+
+
 SEND_TIMEOUT_S: Final = 10.0  # of one delivery as a whole: less than a lease holds
 
 
@@ -82,10 +92,10 @@ class WebhookStore(Protocol):
 
     # --- streams ---
 
-    async def offer(self, endpoint_id: WebhookId, meeting_id: MeetingId, seq: int, now: datetime) -> None:
-        """The room's event `seq` is there for the endpoint: the stream begins with it, or goes on to it and is due
-        now if it was idle or parked. The same or an older number again changes nothing. Nothing where the endpoint or
-        the room is gone."""
+    async def offer(self, offers: Sequence[Offer], now: datetime) -> None:
+        """A stream begins with the event that is offered, or goes on to it and is due now if it was idle or parked.
+        The same or an older number again changes nothing. Nothing where the endpoint or the room is gone. Each offer
+        is by itself: after a failure they are repeated."""
         ...
 
     async def claim(self, now: datetime, *, limit: int, per_endpoint: int, hold_s: float) -> Sequence[StreamLease]:
@@ -142,7 +152,7 @@ class NoWebhooks:
     async def delete(self, tenant_id: TenantId, endpoint_id: WebhookId) -> bool:
         return False
 
-    async def offer(self, endpoint_id: WebhookId, meeting_id: MeetingId, seq: int, now: datetime) -> None:
+    async def offer(self, offers: Sequence[Offer], now: datetime) -> None:
         return None
 
     async def claim(self, now: datetime, *, limit: int, per_endpoint: int, hold_s: float) -> Sequence[StreamLease]:

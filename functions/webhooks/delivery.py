@@ -24,7 +24,7 @@ from conference.domain.webhooks import (
     WebhookStatus,
     next_attempt,
 )
-from conference.ports.webhooks import SEND_TIMEOUT_S, Settlement, StreamLease, WebhookAnswer
+from conference.ports.webhooks import SEND_TIMEOUT_S, Offer, Settlement, StreamLease, WebhookAnswer
 from conference.protocol.events import encode_event
 from conference.protocol.webhooks import delivery_headers
 from functions.services import Services
@@ -51,11 +51,14 @@ class Audience:
         """Puts the events on the streams of the endpoints that want them. Repeating it is harmless. Raises
         Unavailable."""
         self._endpoints.clear()
-        for event in events:
-            for endpoint in await self._of(event.meeting_id):
-                if endpoint.wants(event.type):
-                    now = self._services.clock.now()
-                    await self._services.webhooks.offer(endpoint.id, event.meeting_id, event.seq, now)
+        offers = [
+            Offer(endpoint.id, event.meeting_id, event.seq)
+            for event in events
+            for endpoint in await self._of(event.meeting_id)
+            if endpoint.wants(event.type)
+        ]
+        if offers:
+            await self._services.webhooks.offer(offers, self._services.clock.now())
 
     async def _of(self, meeting_id: MeetingId) -> Sequence[WebhookEndpoint]:
         if meeting_id not in self._tenants:

@@ -10,7 +10,7 @@ from conference.domain.errors import Refused
 from conference.domain.ids import MeetingId, TenantId, WebhookId
 from conference.domain.webhooks import WebhookAttempt, WebhookEndpoint
 from conference.ports.clock import Ids
-from conference.ports.webhooks import AttemptPage, Settlement, StreamLease
+from conference.ports.webhooks import AttemptPage, Offer, Settlement, StreamLease
 
 
 @dataclass(slots=True)
@@ -89,13 +89,14 @@ class MemoryWebhookStore:
 
     # --- streams ---
 
-    async def offer(self, endpoint_id: WebhookId, meeting_id: MeetingId, seq: int, now: datetime) -> None:
-        if endpoint_id not in self._endpoints or not self._exists(meeting_id):
-            return
-        stream = self._streams.setdefault((endpoint_id, meeting_id), _Stream(seq, seq, now))
-        stream.last_seq = max(stream.last_seq, seq)
-        if stream.next_seq <= stream.last_seq and stream.due_at is None:
-            stream.due_at = now
+    async def offer(self, offers: Sequence[Offer], now: datetime) -> None:
+        for offer in offers:
+            if offer.endpoint_id in self._endpoints and self._exists(offer.meeting_id):
+                key = offer.endpoint_id, offer.meeting_id
+                stream = self._streams.setdefault(key, _Stream(offer.seq, offer.seq, now))
+                stream.last_seq = max(stream.last_seq, offer.seq)
+                if stream.next_seq <= stream.last_seq and stream.due_at is None:
+                    stream.due_at = now
 
     async def claim(self, now: datetime, *, limit: int, per_endpoint: int, hold_s: float) -> Sequence[StreamLease]:
         held = Counter(key[0] for key, stream in self._streams.items() if stream.is_held(now))
