@@ -100,8 +100,8 @@ class WebhookStore(Protocol):
 
     async def claim(self, now: datetime, *, limit: int, per_endpoint: int, hold_s: float) -> Sequence[StreamLease]:
         """Leases of streams that are due and not held, the longest due first; of one endpoint as many as leave at most
-        `per_endpoint` of its streams held. Which are due may be looked up over partitions and be a little old; the
-        lease itself is a conditional write on the one stream."""
+        `per_endpoint` of its streams held (claims at the same moment count each for itself). Which are due may be
+        looked up over partitions and be a little old; the lease itself is a conditional write on the one stream."""
         ...
 
     async def settle(self, lease: StreamLease, settlement: Settlement, attempt: WebhookAttempt | None = None) -> bool:
