@@ -26,6 +26,7 @@ class ApiConfig:
 
     region: str
     signaling_url: str
+    loopback_webhooks: bool
     oidc_issuer: str
     oidc_client_id: str
     join_token_life: timedelta
@@ -34,7 +35,6 @@ class ApiConfig:
     idle_room_s: float
     retention: timedelta
     requests_per_minute: int
-    loopback_webhooks: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from conference import telemetry
 from conference.adapters.argon2 import Argon2Hasher
 from conference.adapters.http_json import HttpJson
 from conference.adapters.jwt_tokens import JwtTokens
+from conference.adapters.key_ring import FileKeyRing
 from conference.adapters.oidc import OidcCallerVerifier
 from conference.adapters.public_keys import OwnPublicKeys
 from conference.adapters.redis.client import RedisClient, connect
@@ -24,7 +25,7 @@ from conference.adapters.sql import open_database, sql_stores
 from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
 from conference.adapters.webhook_http import HttpWebhookSender
-from conference.adapters.webhook_secrets import FileKey, SealedWebhookSecrets
+from conference.adapters.webhook_secrets import SealedWebhookSecrets
 from conference.domain.ids import Secret
 from conference.settings import Settings, settings
 from functions.services import ApiConfig, Services
@@ -84,7 +85,7 @@ async def build(chosen: Settings | None = None) -> Wiring:
         ice=_ice_servers(chosen),
         webhooks=stores.webhooks,
         webhook_sender=sender,
-        webhook_secrets=SealedWebhookSecrets(FileKey(chosen.keys_folder)),
+        webhook_secrets=SealedWebhookSecrets(FileKeyRing(chosen.keys_folder / "ring")),
     )
     return Wiring(services, (database.close, redis.aclose, close_passwords, sender.close))
 
