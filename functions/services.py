@@ -26,7 +26,6 @@ class ApiConfig:
 
     region: str
     signaling_url: str
-    loopback_webhooks: bool
     oidc_issuer: str
     oidc_client_id: str
     join_token_life: timedelta
@@ -35,6 +34,7 @@ class ApiConfig:
     idle_room_s: float
     retention: timedelta
     requests_per_minute: int
+    loopback_webhooks: bool
 
 
 @dataclass(frozen=True, slots=True)
