@@ -1,8 +1,9 @@
 """Webhooks: what is stored of them, how their secrets are kept, and how a delivery is sent.
 
-Each pair of endpoint and room is a *stream*: two numbers (the next event to send, the last one known) and a lease. The
-events themselves stay in the outbox, so a replay is a smaller number. A store needs no transaction over two partitions:
-endpoints belong to their tenant's, streams and attempts to their endpoint's.
+Each pair of endpoint and room is a *stream* (`conference/domain/webhook_streams.py`): two numbers, the next event to
+send and the last one known, and a lease. The events themselves stay in the outbox, so a replay is a smaller number. A
+store needs no transaction over two partitions: endpoints belong to their tenant's, streams and attempts to their
+endpoint's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Final, Literal, Protocol
 
 from conference.domain.errors import Refused
 from conference.domain.ids import MeetingId, Secret, TenantId, WebhookId
+from conference.domain.webhook_streams import Settlement
 from conference.domain.webhooks import WebhookAttempt, WebhookEndpoint
 
 
@@ -19,6 +21,7 @@ from conference.domain.webhooks import WebhookAttempt, WebhookEndpoint
 class Offer:
     """The room's event `seq` is there for the endpoint."""
 
+    tenant_id: TenantId
     endpoint_id: WebhookId
     meeting_id: MeetingId
     seq: int
@@ -42,21 +45,6 @@ class StreamLease:
     attempts: int
     failing_since: datetime | None
     dead: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What a lease's holder says of its stream. While there is an event left (`next_seq` up to the last one known), the
-    stream is due at `due_at`, or parked where that is None; with none left it is idle.
-
-    `held_until` keeps the lease that long, None gives it back. `dead`: the event `next_seq` was given up."""
-
-    next_seq: int
-    due_at: datetime | None
-    held_until: datetime | None = None
-    attempts: int = 0
-    failing_since: datetime | None = None
-    dead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +98,14 @@ class WebhookStore(Protocol):
         ...
 
     async def rewind(
-        self, endpoint_id: WebhookId, meeting_id: MeetingId, *, from_seq: int, last_seq: int, now: datetime
+        self,
+        tenant_id: TenantId,
+        endpoint_id: WebhookId,
+        meeting_id: MeetingId,
+        *,
+        from_seq: int,
+        last_seq: int,
+        now: datetime,
     ) -> None:
         """Replay: the stream, new or not, goes on with `from_seq` and up to `last_seq` at least. A lease that somebody
         holds is void, but its time still counts: nobody sends beside them."""
@@ -162,7 +157,14 @@ class NoWebhooks:
         return False
 
     async def rewind(
-        self, endpoint_id: WebhookId, meeting_id: MeetingId, *, from_seq: int, last_seq: int, now: datetime
+        self,
+        tenant_id: TenantId,
+        endpoint_id: WebhookId,
+        meeting_id: MeetingId,
+        *,
+        from_seq: int,
+        last_seq: int,
+        now: datetime,
     ) -> None:
         return None
 

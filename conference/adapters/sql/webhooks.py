@@ -14,9 +14,10 @@ from conference.adapters.sql.statements import insert, insert_for, insert_new
 from conference.adapters.sql.tables import meetings, webhook_attempts, webhook_endpoints, webhook_streams
 from conference.domain.errors import Refused
 from conference.domain.ids import MeetingId, TenantId, WebhookId
+from conference.domain.webhook_streams import Settlement
 from conference.domain.webhooks import WebhookAttempt, WebhookEndpoint
 from conference.ports.clock import Ids
-from conference.ports.webhooks import AttemptPage, Offer, Settlement, StreamLease
+from conference.ports.webhooks import AttemptPage, Offer, StreamLease
 
 _streams: Final = webhook_streams.c
 _fresh: Final[dict[str, Any]] = {"attempts": 0, "failing_since": None, "dead": False}
@@ -165,7 +166,14 @@ class SqlWebhookStore:
         return await self._database.write(work)
 
     async def rewind(
-        self, endpoint_id: WebhookId, meeting_id: MeetingId, *, from_seq: int, last_seq: int, now: datetime
+        self,
+        tenant_id: TenantId,
+        endpoint_id: WebhookId,
+        meeting_id: MeetingId,
+        *,
+        from_seq: int,
+        last_seq: int,
+        now: datetime,
     ) -> None:
         def work(connection: sa.Connection) -> None:
             if not _there(connection, webhook_endpoints.c.id, {endpoint_id}):
