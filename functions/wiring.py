@@ -21,6 +21,7 @@ from conference.adapters.files import FilesMediaFiles
 from conference.adapters.files.links import MEDIA_PATH, Links, shared_secret
 from conference.adapters.http_json import HttpJson
 from conference.adapters.jwt_tokens import JwtTokens
+from conference.adapters.key_ring import FileKeyRing
 from conference.adapters.oidc import OidcCallerVerifier
 from conference.adapters.public_keys import OwnPublicKeys
 from conference.adapters.redis.client import RedisClient
@@ -32,12 +33,14 @@ from conference.adapters.stores import open_chosen_stores
 from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
 from conference.adapters.webhook_http import HttpWebhookSender
-from conference.adapters.webhook_secrets import FileKey, SealedWebhookSecrets
+from conference.adapters.webhook_secrets import SealedWebhookSecrets
 from conference.domain.ids import Secret
 from conference.domain.meetings import MediaProvider as ProviderName
+from conference.ports.clock import Ids
+from conference.ports.keys import KeyRing
 from conference.ports.media_provider import MediaProvider, OwnMedia
 from conference.ports.notifier import Notifier, Silent
-from conference.ports.tokens import CallerVerifier
+from conference.ports.tokens import CallerVerifier, SigningKeys
 from conference.settings import Settings, settings
 from functions.services import ApiConfig, Services
 
@@ -75,9 +78,7 @@ async def build(chosen: Settings | None = None) -> Wiring:
     opened = open_chosen_stores(ids, chosen, credential, queue)
     stores = opened.stores
     redis, close_redis = open_redis(chosen, credential)
-    signing_keys = (
-        azure.signing_keys(ids) if azure and chosen.keyvault_url else FileSigningKeys(chosen.keys_folder, ids)
-    )
+    signing_keys, ring = _keys(chosen, azure, ids)
     public_keys = OwnPublicKeys(signing_keys)
     passwords = Argon2Hasher()
     sender = HttpWebhookSender(ca_file=chosen.ca_file, loopback=_loopback_webhooks(chosen))
@@ -108,7 +109,7 @@ async def build(chosen: Settings | None = None) -> Wiring:
         ice=_ice_servers(chosen),
         webhooks=stores.webhooks,
         webhook_sender=sender,
-        webhook_secrets=SealedWebhookSecrets(FileKey(chosen.keys_folder)),
+        webhook_secrets=SealedWebhookSecrets(ring),
         providers=providers,
         notifier=notifier,
     )
@@ -148,6 +149,13 @@ def _azure(chosen: Settings, credential: ProcessCredential) -> "AzureAdapters | 
         return None
     made = import_module("conference.adapters.azure.wiring").AzureAdapters(chosen, credential)
     return cast("AzureAdapters", made)
+
+
+def _keys(chosen: Settings, azure: "AzureAdapters | None", ids: Ids) -> tuple[SigningKeys, KeyRing]:
+    """What signs tokens, and what seals other secrets: the vault where there is one, else files."""
+    if azure and chosen.keyvault_url:
+        return azure.signing_keys(ids), azure.key_ring()
+    return FileSigningKeys(chosen.keys_folder, ids), FileKeyRing(chosen.keys_folder / "ring")
 
 
 def _media_folder(chosen: Settings, clock: SystemClock) -> FilesMediaFiles:

@@ -1,8 +1,9 @@
 """Webhooks: what is stored of them, how their secrets are kept, and how a delivery is sent.
 
-Each pair of endpoint and room is a *stream*: two numbers (the next event to send, the last one known) and a lease. The
-events themselves stay in the outbox, so a replay is a smaller number. A store needs no transaction over two partitions:
-endpoints belong to their tenant's, streams and attempts to their endpoint's.
+Each pair of endpoint and room is a *stream* (`conference/domain/webhook_streams.py`): two numbers, the next event to
+send and the last one known, and a lease. The events themselves stay in the outbox, so a replay is a smaller number. A
+store needs no transaction over two partitions: endpoints belong to their tenant's, streams and attempts to their
+endpoint's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,19 @@ from typing import Final, Literal, Protocol
 
 from conference.domain.errors import Refused
 from conference.domain.ids import MeetingId, Secret, TenantId, WebhookId
+from conference.domain.webhook_streams import Settlement
 from conference.domain.webhooks import WebhookAttempt, WebhookEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The room's event `seq` is there for the endpoint."""
+
+    tenant_id: TenantId
+    endpoint_id: WebhookId
+    meeting_id: MeetingId
+    seq: int
+
 
 SEND_TIMEOUT_S: Final = 10.0  # of one delivery as a whole: less than a lease holds
 
@@ -32,21 +45,6 @@ class StreamLease:
     attempts: int
     failing_since: datetime | None
     dead: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What a lease's holder says of its stream. While there is an event left (`next_seq` up to the last one known), the
-    stream is due at `due_at`, or parked where that is None; with none left it is idle.
-
-    `held_until` keeps the lease that long, None gives it back. `dead`: the event `next_seq` was given up."""
-
-    next_seq: int
-    due_at: datetime | None
-    held_until: datetime | None = None
-    attempts: int = 0
-    failing_since: datetime | None = None
-    dead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +80,16 @@ class WebhookStore(Protocol):
 
     # --- streams ---
 
-    async def offer(self, endpoint_id: WebhookId, meeting_id: MeetingId, seq: int, now: datetime) -> None:
-        """The room's event `seq` is there for the endpoint: the stream begins with it, or goes on to it and is due
-        now if it was idle or parked. The same or an older number again changes nothing. Nothing where the endpoint or
-        the room is gone."""
+    async def offer(self, offers: Sequence[Offer], now: datetime) -> None:
+        """A stream begins with the event that is offered, or goes on to it and is due now if it was idle or parked.
+        The same or an older number again changes nothing. Nothing where the endpoint or the room is gone. Each offer
+        is by itself: after a failure they are repeated."""
         ...
 
     async def claim(self, now: datetime, *, limit: int, per_endpoint: int, hold_s: float) -> Sequence[StreamLease]:
         """Leases of streams that are due and not held, the longest due first; of one endpoint as many as leave at most
-        `per_endpoint` of its streams held. Which are due may be looked up over partitions and be a little old; the
-        lease itself is a conditional write on the one stream."""
+        `per_endpoint` of its streams held (claims at the same moment count each for itself). Which are due may be
+        looked up over partitions and be a little old; the lease itself is a conditional write on the one stream."""
         ...
 
     async def settle(self, lease: StreamLease, settlement: Settlement, attempt: WebhookAttempt | None = None) -> bool:
@@ -100,7 +98,14 @@ class WebhookStore(Protocol):
         ...
 
     async def rewind(
-        self, endpoint_id: WebhookId, meeting_id: MeetingId, *, from_seq: int, last_seq: int, now: datetime
+        self,
+        tenant_id: TenantId,
+        endpoint_id: WebhookId,
+        meeting_id: MeetingId,
+        *,
+        from_seq: int,
+        last_seq: int,
+        now: datetime,
     ) -> None:
         """Replay: the stream, new or not, goes on with `from_seq` and up to `last_seq` at least. A lease that somebody
         holds is void, but its time still counts: nobody sends beside them."""
@@ -142,7 +147,7 @@ class NoWebhooks:
     async def delete(self, tenant_id: TenantId, endpoint_id: WebhookId) -> bool:
         return False
 
-    async def offer(self, endpoint_id: WebhookId, meeting_id: MeetingId, seq: int, now: datetime) -> None:
+    async def offer(self, offers: Sequence[Offer], now: datetime) -> None:
         return None
 
     async def claim(self, now: datetime, *, limit: int, per_endpoint: int, hold_s: float) -> Sequence[StreamLease]:
@@ -152,7 +157,14 @@ class NoWebhooks:
         return False
 
     async def rewind(
-        self, endpoint_id: WebhookId, meeting_id: MeetingId, *, from_seq: int, last_seq: int, now: datetime
+        self,
+        tenant_id: TenantId,
+        endpoint_id: WebhookId,
+        meeting_id: MeetingId,
+        *,
+        from_seq: int,
+        last_seq: int,
+        now: datetime,
     ) -> None:
         return None
 

@@ -16,6 +16,7 @@ from conference import telemetry
 from conference.domain.errors import ParleyError, Unavailable
 from conference.domain.ids import MeetingId, TenantId, WebhookId
 from conference.domain.records import DomainEvent
+from conference.domain.webhook_streams import Settlement
 from conference.domain.webhooks import (
     AttemptOutcome,
     PauseReason,
@@ -24,7 +25,7 @@ from conference.domain.webhooks import (
     WebhookStatus,
     next_attempt,
 )
-from conference.ports.webhooks import SEND_TIMEOUT_S, Settlement, StreamLease, WebhookAnswer
+from conference.ports.webhooks import SEND_TIMEOUT_S, Offer, StreamLease, WebhookAnswer
 from conference.protocol.events import encode_event
 from conference.protocol.webhooks import delivery_headers
 from functions.services import Services
@@ -51,11 +52,14 @@ class Audience:
         """Puts the events on the streams of the endpoints that want them. Repeating it is harmless. Raises
         Unavailable."""
         self._endpoints.clear()
-        for event in events:
-            for endpoint in await self._of(event.meeting_id):
-                if endpoint.wants(event.type):
-                    now = self._services.clock.now()
-                    await self._services.webhooks.offer(endpoint.id, event.meeting_id, event.seq, now)
+        offers = [
+            Offer(endpoint.tenant_id, endpoint.id, event.meeting_id, event.seq)
+            for event in events
+            for endpoint in await self._of(event.meeting_id)
+            if endpoint.wants(event.type)
+        ]
+        if offers:
+            await self._services.webhooks.offer(offers, self._services.clock.now())
 
     async def _of(self, meeting_id: MeetingId) -> Sequence[WebhookEndpoint]:
         if meeting_id not in self._tenants:
@@ -151,8 +155,9 @@ class Turn:
                 following = event.seq
                 break
             endpoint = await services.webhooks.get(lease.tenant_id, lease.endpoint_id)
-            if endpoint is None:
-                return self.delivered  # and its streams are gone with it
+            if endpoint is None:  # its streams go with it; where they went one by one and not all, this one rests
+                await services.webhooks.settle(lease, replace(self.standing, due_at=None, held_until=None))
+                return self.delivered
             if endpoint.status is WebhookStatus.PAUSED:
                 await self._park(replace(self.standing, next_seq=event.seq))
                 return self.delivered

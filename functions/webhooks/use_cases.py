@@ -153,7 +153,9 @@ async def replay(
     if not events:
         raise Refused("invalid-body", "The meeting has no event with this number yet.")
     now = services.clock.now()
-    await services.webhooks.rewind(endpoint_id, meeting_id, from_seq=from_seq, last_seq=events[-1].seq, now=now)
+    await services.webhooks.rewind(
+        caller.tenant_id, endpoint_id, meeting_id, from_seq=from_seq, last_seq=events[-1].seq, now=now
+    )
     await _audit(services, caller, endpoint, "replayed", meeting_id)
     return events[-1].seq
 

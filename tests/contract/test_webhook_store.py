@@ -13,6 +13,7 @@ from conference.domain.errors import ProtocolError, Refused
 from conference.domain.ids import EventId, MeetingId, TenantId
 from conference.domain.meetings import Meeting
 from conference.domain.records import EventType
+from conference.domain.webhook_streams import Settlement
 from conference.domain.webhooks import (
     AttemptOutcome,
     PauseReason,
@@ -22,7 +23,7 @@ from conference.domain.webhooks import (
     WebhookStatus,
 )
 from conference.ports.stores import Stores
-from conference.ports.webhooks import Settlement, StreamLease, WebhookStore
+from conference.ports.webhooks import Offer, StreamLease, WebhookStore
 from tests.support.meetings import HOST, TENANT, a_meeting, uuid_of
 from tests.support.webhooks import an_endpoint, webhook_id
 
@@ -54,7 +55,7 @@ async def _offered(stores: Stores, now: datetime, *numbers: int) -> tuple[Webhoo
     endpoint = await _created(stores.webhooks, an_endpoint(now))
     (room,) = await _rooms(stores, now)
     for number in numbers:
-        await stores.webhooks.offer(endpoint.id, room.id, number, now)
+        await stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, number)], now)
     return endpoint, room
 
 
@@ -151,8 +152,8 @@ async def test_a_deleted_endpoint_takes_its_streams_and_attempts_along(stores: S
     assert await stores.webhooks.delete(TENANT, endpoint.id)
     assert not await stores.webhooks.delete(TENANT, endpoint.id)
     assert not await stores.webhooks.settle(lease, Settlement(3, None), _an_attempt(lease, clock.now(), 2))
-    await stores.webhooks.offer(endpoint.id, room.id, 3, clock.now())
-    await stores.webhooks.rewind(endpoint.id, room.id, from_seq=1, last_seq=3, now=clock.now())
+    await stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, 3)], clock.now())
+    await stores.webhooks.rewind(TENANT, endpoint.id, room.id, from_seq=1, last_seq=3, now=clock.now())
     assert await _claimed(stores.webhooks, clock.advance(3_600)) == []
     assert (await stores.webhooks.attempts(endpoint.id, cursor=None, limit=10)).items == []
 
@@ -167,10 +168,26 @@ async def test_a_stream_begins_with_the_first_event_offered(stores: Stores, cloc
     assert (lease.next_seq, lease.last_seq, lease.attempts, lease.failing_since) == (3, 6, 0, None)
 
 
+async def test_offers_of_many_rooms_and_endpoints_go_together(stores: Stores, clock: ManualClock) -> None:
+    endpoints = [await _created(stores.webhooks, an_endpoint(clock.now(), number)) for number in (1, 2)]
+    rooms = await _rooms(stores, clock.now(), 3)
+    offers = [Offer(TENANT, endpoint.id, room.id, seq) for seq in (2, 3) for endpoint in endpoints for room in rooms]
+    nowhere = [
+        Offer(TENANT, webhook_id(9), rooms[0].id, 1),
+        Offer(TENANT, endpoints[0].id, MeetingId(uuid_of(0xBBBB, 99)), 1),
+    ]
+    await stores.webhooks.offer([*nowhere, *offers], clock.now())
+    await stores.webhooks.offer([], clock.now())
+    leases = await _claimed(stores.webhooks, clock.now())
+    expected = {(endpoint.id, room.id, 2, 3) for endpoint in endpoints for room in rooms}
+    assert len(leases) == 6
+    assert {(lease.endpoint_id, lease.meeting_id, lease.next_seq, lease.last_seq) for lease in leases} == expected
+
+
 async def test_a_held_stream_is_claimed_by_nobody_until_its_hold_ends(stores: Stores, clock: ManualClock) -> None:
     endpoint, room = await _offered(stores, clock.now(), 1)
     (lease,) = await _claimed(stores.webhooks, clock.now())
-    await stores.webhooks.offer(endpoint.id, room.id, 2, clock.now())
+    await stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, 2)], clock.now())
     assert await _claimed(stores.webhooks, clock.advance(HOLD_S - 1)) == []
     (other,) = await _claimed(stores.webhooks, clock.advance(1))
     assert (other.next_seq, other.last_seq) == (1, 2)
@@ -205,9 +222,9 @@ async def test_a_kept_lease_goes_on_and_a_stream_with_nothing_left_is_idle(store
     assert await _claimed(stores.webhooks, clock.advance(HOLD_S - 1)) == []
     assert await stores.webhooks.settle(lease, Settlement(3, clock.now()))
     assert await _claimed(stores.webhooks, clock.advance(3_600)) == []
-    await stores.webhooks.offer(endpoint.id, room.id, 2, clock.now())  # told again: it was delivered
+    await stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, 2)], clock.now())  # told again: it was delivered
     assert await _claimed(stores.webhooks, clock.now()) == []
-    await stores.webhooks.offer(endpoint.id, room.id, 3, clock.now())
+    await stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, 3)], clock.now())
     (again,) = await _claimed(stores.webhooks, clock.now())
     assert (again.next_seq, again.last_seq) == (3, 3)
 
@@ -217,7 +234,7 @@ async def test_an_event_that_comes_while_the_last_is_settled_is_not_forgotten(
 ) -> None:
     endpoint, room = await _offered(stores, clock.now(), 1)
     (lease,) = await _claimed(stores.webhooks, clock.now())
-    await stores.webhooks.offer(endpoint.id, room.id, 2, clock.now())
+    await stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, 2)], clock.now())
     assert await stores.webhooks.settle(lease, Settlement(2, clock.now()))
     (again,) = await _claimed(stores.webhooks, clock.now())
     assert (again.next_seq, again.last_seq) == (2, 2)
@@ -229,7 +246,7 @@ async def test_a_failed_event_waits_for_its_time_and_newer_ones_behind_it(stores
     since = clock.now()
     retry = Settlement(1, since + timedelta(seconds=30), attempts=1, failing_since=since)
     assert await stores.webhooks.settle(lease, retry)
-    await stores.webhooks.offer(endpoint.id, room.id, 2, clock.now())
+    await stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, 2)], clock.now())
     assert await _claimed(stores.webhooks, clock.advance(29)) == []
     (again,) = await _claimed(stores.webhooks, clock.advance(1))
     assert (again.next_seq, again.last_seq, again.attempts, again.failing_since) == (1, 2, 1, since)
@@ -239,7 +256,7 @@ async def test_a_parked_stream_waits_for_a_wake_or_an_event(stores: Stores, cloc
     endpoint, room = await _offered(stores, clock.now(), 1)
     for rouse in (
         stores.webhooks.wake(endpoint.id, clock.now()),
-        stores.webhooks.offer(endpoint.id, room.id, 2, clock.now()),
+        stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, 2)], clock.now()),
         None,
     ):
         (lease,) = await _claimed(stores.webhooks, clock.now())
@@ -257,7 +274,7 @@ async def test_a_dead_event_is_tried_again_or_passed_over(
     (lease,) = await _claimed(stores.webhooks, clock.now())
     dead = Settlement(1, None, attempts=99, failing_since=clock.now(), dead=True)
     assert await stores.webhooks.settle(lease, dead)
-    await stores.webhooks.offer(endpoint.id, room.id, 3, clock.now())
+    await stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, 3)], clock.now())
     (lease,) = await _claimed(stores.webhooks, clock.now())
     assert (lease.next_seq, lease.attempts, lease.failing_since, lease.dead) == (1, 99, clock.now(), True)
     assert await stores.webhooks.settle(lease, dead)
@@ -275,7 +292,7 @@ async def test_a_dead_event_that_was_the_last_leaves_nothing_when_passed_over(
     assert await stores.webhooks.settle(lease, Settlement(1, None, dead=True))
     await stores.webhooks.wake(endpoint.id, clock.now(), skip_dead=True)
     assert await _claimed(stores.webhooks, clock.now()) == []
-    await stores.webhooks.offer(endpoint.id, room.id, 2, clock.now())
+    await stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, 2)], clock.now())
     assert [lease.next_seq for lease in await _claimed(stores.webhooks, clock.now())] == [2]
 
 
@@ -286,7 +303,7 @@ async def test_a_wake_makes_waiting_streams_due_and_leaves_held_idle_and_foreign
     waiting, held, idle = await _rooms(stores, clock.now(), 3)
     for endpoint in (ours, theirs):
         for room in (waiting, held, idle):
-            await stores.webhooks.offer(endpoint.id, room.id, 1, clock.now())
+            await stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, 1)], clock.now())
     later = clock.now() + timedelta(hours=1)
     for lease in await _claimed(stores.webhooks, clock.now()):
         if lease.meeting_id == idle.id:
@@ -303,7 +320,7 @@ async def test_a_rewind_goes_back_and_nobody_sends_beside_whoever_is_sending(
 ) -> None:
     endpoint, room = await _offered(stores, clock.now(), 5)
     (lease,) = await _claimed(stores.webhooks, clock.now())
-    await stores.webhooks.rewind(endpoint.id, room.id, from_seq=2, last_seq=4, now=clock.now())
+    await stores.webhooks.rewind(TENANT, endpoint.id, room.id, from_seq=2, last_seq=4, now=clock.now())
     assert not await stores.webhooks.settle(lease, Settlement(6, None))
     assert await _claimed(stores.webhooks, clock.advance(HOLD_S - 1)) == []
     (again,) = await _claimed(stores.webhooks, clock.advance(1))
@@ -312,7 +329,7 @@ async def test_a_rewind_goes_back_and_nobody_sends_beside_whoever_is_sending(
 
 async def test_a_rewind_makes_a_stream_where_there_was_none(stores: Stores, clock: ManualClock) -> None:
     endpoint, room = await _offered(stores, clock.now())
-    await stores.webhooks.rewind(endpoint.id, room.id, from_seq=2, last_seq=4, now=clock.now())
+    await stores.webhooks.rewind(TENANT, endpoint.id, room.id, from_seq=2, last_seq=4, now=clock.now())
     (lease,) = await _claimed(stores.webhooks, clock.now())
     assert (lease.next_seq, lease.last_seq) == (2, 4)
 
@@ -320,8 +337,8 @@ async def test_a_rewind_makes_a_stream_where_there_was_none(stores: Stores, cloc
 async def test_a_room_that_does_not_exist_or_was_deleted_has_no_stream(stores: Stores, clock: ManualClock) -> None:
     endpoint, room = await _offered(stores, clock.now(), 1)
     nowhere = MeetingId(uuid_of(0xBBBB, 99))
-    await stores.webhooks.offer(endpoint.id, nowhere, 1, clock.now())
-    await stores.webhooks.rewind(endpoint.id, nowhere, from_seq=1, last_seq=1, now=clock.now())
+    await stores.webhooks.offer([Offer(TENANT, endpoint.id, nowhere, 1)], clock.now())
+    await stores.webhooks.rewind(TENANT, endpoint.id, nowhere, from_seq=1, last_seq=1, now=clock.now())
     (lease,) = await _claimed(stores.webhooks, clock.now())
     assert lease.meeting_id == room.id
     await stores.meetings.end(room.id, by=HOST, now=clock.advance(1))
@@ -334,7 +351,7 @@ async def test_a_claim_takes_no_more_than_its_limit_the_longest_due_first(stores
     endpoint = await _created(stores.webhooks, an_endpoint(clock.now()))
     rooms = await _rooms(stores, clock.now(), 5)
     for room in reversed(rooms):
-        await stores.webhooks.offer(endpoint.id, room.id, 1, clock.advance(1))
+        await stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, 1)], clock.advance(1))
     batches = [await _claimed(stores.webhooks, clock.now(), limit=2) for _ in range(3)]
     order = [lease.meeting_id for batch in batches for lease in batch]
     assert order == [room.id for room in reversed(rooms)]
@@ -345,8 +362,8 @@ async def test_one_endpoint_holds_no_more_than_its_share(stores: Stores, clock: 
     busy, other = [await _created(stores.webhooks, an_endpoint(clock.now(), number)) for number in (1, 2)]
     rooms = await _rooms(stores, clock.now(), 6)
     for room in rooms:
-        await stores.webhooks.offer(busy.id, room.id, 1, clock.now())
-    await stores.webhooks.offer(other.id, rooms[0].id, 1, clock.advance(1))
+        await stores.webhooks.offer([Offer(TENANT, busy.id, room.id, 1)], clock.now())
+    await stores.webhooks.offer([Offer(TENANT, other.id, rooms[0].id, 1)], clock.advance(1))
     first = await _claimed(stores.webhooks, clock.now(), per_endpoint=2)
     assert sorted(lease.endpoint_id for lease in first) == [busy.id, busy.id, other.id]
     assert await _claimed(stores.webhooks, clock.now(), per_endpoint=2) == []
@@ -360,7 +377,7 @@ async def test_instances_that_claim_at_once_get_no_stream_twice(sql_url: str, cl
     stores = [sql_stores(database, SequenceIds(number)) for number, database in enumerate(databases)]
     endpoint = await _created(stores[0].webhooks, an_endpoint(clock.now()))
     for room in await _rooms(stores[0], clock.now(), 20):
-        await stores[0].webhooks.offer(endpoint.id, room.id, 1, clock.now())
+        await stores[0].webhooks.offer([Offer(TENANT, endpoint.id, room.id, 1)], clock.now())
     claims: Sequence[list[StreamLease]] = await asyncio.gather(
         *(_claimed(stores[number % 2].webhooks, clock.now(), limit=5) for number in range(8))
     )
@@ -378,7 +395,7 @@ async def test_concurrent_offers_and_settlements_lose_no_event(stores: Stores, c
 
     async def offers() -> None:
         for number in range(2, 21):
-            await stores.webhooks.offer(endpoint.id, room.id, number, clock.now())
+            await stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, number)], clock.now())
 
     async def sends() -> None:
         while not sent or sent[-1] < 20:

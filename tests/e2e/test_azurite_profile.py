@@ -1,4 +1,4 @@
-"""The meeting of `test_meeting.py` with PROFILE=azurite: Azurite and a Cosmos DB server in place of the embedded stores."""
+"""The meeting of `test_meeting.py` with PROFILE=azurite: emulators of Azure in place of the embedded stores."""
 
 from collections.abc import Iterator
 

@@ -18,11 +18,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from conference.adapters.key_ring import FileKeyRing
 from conference.adapters.memory import memory_stores
 from conference.adapters.memory.clock import SequenceIds
 from conference.adapters.system import SystemClock
 from conference.adapters.webhook_http import HttpWebhookSender
-from conference.adapters.webhook_secrets import FileKey, SealedWebhookSecrets
+from conference.adapters.webhook_secrets import SealedWebhookSecrets
 from conference.domain.ids import Secret
 from conference.domain.webhooks import AttemptOutcome, SealedSecret, WebhookEndpoint
 from conference.ports.webhooks import WebhookAnswer
@@ -334,7 +335,7 @@ async def test_the_systems_resolver_finds_this_machine(receiver: Receiver, origi
 async def test_events_reach_a_receiver_that_verifies_them(receiver: Receiver, origin: str, tmp_path: Path) -> None:
     clock, ids = SystemClock(), SequenceIds()
     stores = memory_stores(ids)
-    secrets = SealedWebhookSecrets(FileKey(tmp_path / "keys"))
+    secrets = SealedWebhookSecrets(FileKeyRing(tmp_path / "ring"))
     secret = secrets.new()
     endpoint = an_endpoint(clock.now(), url=f"{origin}/ok")
     sealed = SealedSecret("r", await secrets.seal(secret, endpoint.id), clock.now())

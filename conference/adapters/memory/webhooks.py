@@ -2,38 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from conference.adapters.cursors import decode_cursor, encode_cursor
 from conference.domain.errors import Refused
 from conference.domain.ids import MeetingId, TenantId, WebhookId
+from conference.domain.webhook_streams import Settlement, Stream, new_stream
 from conference.domain.webhooks import WebhookAttempt, WebhookEndpoint
 from conference.ports.clock import Ids
-from conference.ports.webhooks import AttemptPage, Settlement, StreamLease
-
-
-@dataclass(slots=True)
-class _Stream:
-    next_seq: int
-    last_seq: int
-    due_at: datetime | None
-    token: str | None = None
-    held_until: datetime | None = None
-    attempts: int = 0
-    failing_since: datetime | None = None
-    dead: bool = False
-
-    def is_held(self, now: datetime) -> bool:
-        return self.held_until is not None and self.held_until > now
-
-    def is_due(self, now: datetime) -> bool:
-        return self.due_at is not None and self.due_at <= now
-
-    def begin(self, next_seq: int, now: datetime) -> None:
-        """Goes on with `next_seq`, as if it had never failed."""
-        self.next_seq, self.due_at = next_seq, now if next_seq <= self.last_seq else None
-        self.attempts, self.failing_since, self.dead = 0, None, False
+from conference.ports.webhooks import AttemptPage, Offer, StreamLease
 
 
 class MemoryWebhookStore:
@@ -43,7 +21,7 @@ class MemoryWebhookStore:
         self._ids = ids
         self._exists = exists
         self._endpoints: dict[WebhookId, tuple[WebhookEndpoint, str]] = {}  # with the fingerprint
-        self._streams: dict[tuple[WebhookId, MeetingId], _Stream] = {}
+        self._streams: dict[tuple[WebhookId, MeetingId], Stream] = {}
         self._attempts: list[WebhookAttempt] = []
 
     def forget(self, meeting_id: MeetingId) -> None:
@@ -89,13 +67,15 @@ class MemoryWebhookStore:
 
     # --- streams ---
 
-    async def offer(self, endpoint_id: WebhookId, meeting_id: MeetingId, seq: int, now: datetime) -> None:
-        if endpoint_id not in self._endpoints or not self._exists(meeting_id):
-            return
-        stream = self._streams.setdefault((endpoint_id, meeting_id), _Stream(seq, seq, now))
-        stream.last_seq = max(stream.last_seq, seq)
-        if stream.next_seq <= stream.last_seq and stream.due_at is None:
-            stream.due_at = now
+    async def offer(self, offers: Sequence[Offer], now: datetime) -> None:
+        for offer in offers:
+            key = offer.endpoint_id, offer.meeting_id
+            if await self._may_stream(offer.tenant_id, *key):
+                stream = self._streams.get(key) or new_stream(offer.seq, offer.seq, now)
+                self._streams[key] = stream.offered(offer.seq, now)
+
+    async def _may_stream(self, tenant_id: TenantId, endpoint_id: WebhookId, meeting_id: MeetingId) -> bool:
+        return await self.get(tenant_id, endpoint_id) is not None and self._exists(meeting_id)
 
     async def claim(self, now: datetime, *, limit: int, per_endpoint: int, hold_s: float) -> Sequence[StreamLease]:
         held = Counter(key[0] for key, stream in self._streams.items() if stream.is_held(now))
@@ -107,10 +87,11 @@ class MemoryWebhookStore:
                 leases.append(self._lease(key, stream, now + timedelta(seconds=hold_s)))
         return leases
 
-    def _lease(self, key: tuple[WebhookId, MeetingId], stream: _Stream, until: datetime) -> StreamLease:
-        stream.token, stream.held_until = self._ids.new(), until
+    def _lease(self, key: tuple[WebhookId, MeetingId], stream: Stream, until: datetime) -> StreamLease:
+        token = self._ids.new()
+        self._streams[key] = stream.claimed(token, until)
         return StreamLease(
-            token=stream.token,
+            token=token,
             held_until=until,
             tenant_id=self._endpoints[key[0]][0].tenant_id,
             endpoint_id=key[0],
@@ -123,33 +104,34 @@ class MemoryWebhookStore:
         )
 
     async def settle(self, lease: StreamLease, settlement: Settlement, attempt: WebhookAttempt | None = None) -> bool:
-        stream = self._streams.get((lease.endpoint_id, lease.meeting_id))
+        key = lease.endpoint_id, lease.meeting_id
+        stream = self._streams.get(key)
         if stream is None or stream.token != lease.token:
             return False
-        stream.next_seq = settlement.next_seq
-        stream.due_at = settlement.due_at if settlement.next_seq <= stream.last_seq else None
-        stream.held_until = settlement.held_until
-        stream.token = lease.token if settlement.held_until else None
-        stream.attempts, stream.failing_since = settlement.attempts, settlement.failing_since
-        stream.dead = settlement.dead
+        self._streams[key] = stream.settled(settlement)
         if attempt is not None:
             self._attempts.append(attempt)
         return True
 
     async def rewind(
-        self, endpoint_id: WebhookId, meeting_id: MeetingId, *, from_seq: int, last_seq: int, now: datetime
+        self,
+        tenant_id: TenantId,
+        endpoint_id: WebhookId,
+        meeting_id: MeetingId,
+        *,
+        from_seq: int,
+        last_seq: int,
+        now: datetime,
     ) -> None:
-        if endpoint_id not in self._endpoints or not self._exists(meeting_id):
-            return
-        stream = self._streams.setdefault((endpoint_id, meeting_id), _Stream(from_seq, last_seq, now))
-        stream.last_seq, stream.token = max(stream.last_seq, last_seq), None
-        stream.begin(from_seq, now)
+        if await self._may_stream(tenant_id, endpoint_id, meeting_id):
+            key = endpoint_id, meeting_id
+            stream = self._streams.get(key) or new_stream(from_seq, last_seq, now)
+            self._streams[key] = stream.rewound(from_seq, last_seq, now)
 
     async def wake(self, endpoint_id: WebhookId, now: datetime, *, skip_dead: bool = False) -> None:
-        for (of_endpoint, _), stream in self._streams.items():
-            left = stream.next_seq <= stream.last_seq
-            if of_endpoint == endpoint_id and left and not stream.is_held(now):
-                stream.begin(stream.next_seq + (stream.dead and skip_dead), now)
+        for key, stream in self._streams.items():
+            if key[0] == endpoint_id:
+                self._streams[key] = stream.woken(now, skip_dead=skip_dead)
 
     # --- the log ---
 

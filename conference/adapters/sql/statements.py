@@ -8,7 +8,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 def insert(connection: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
     """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`; both dialects spell them alike."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return insert_for(connection.dialect.name, table)
+
+
+def insert_for(dialect: str, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    """As `insert`, for a statement that is built before there is a connection."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, **values: Any) -> bool:

@@ -2,23 +2,39 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from conference.adapters.cursors import decode_cursor, encode_cursor
 from conference.adapters.sql import rows
 from conference.adapters.sql.engine import Database
-from conference.adapters.sql.statements import insert, insert_new
+from conference.adapters.sql.statements import insert, insert_for, insert_new
 from conference.adapters.sql.tables import meetings, webhook_attempts, webhook_endpoints, webhook_streams
 from conference.domain.errors import Refused
 from conference.domain.ids import MeetingId, TenantId, WebhookId
+from conference.domain.webhook_streams import Settlement
 from conference.domain.webhooks import WebhookAttempt, WebhookEndpoint
 from conference.ports.clock import Ids
-from conference.ports.webhooks import AttemptPage, Settlement, StreamLease
+from conference.ports.webhooks import AttemptPage, Offer, StreamLease
 
-_streams = webhook_streams.c
-_fresh: dict[str, Any] = {"attempts": 0, "failing_since": None, "dead": False}
+_streams: Final = webhook_streams.c
+_fresh: Final[dict[str, Any]] = {"attempts": 0, "failing_since": None, "dead": False}
+_then_due: Final = sa.bindparam("then_due", type_=_streams.due_at.type)
+_SETTLING: Final = (
+    sa.update(webhook_streams)
+    .where(
+        _streams.endpoint_id == sa.bindparam("of_endpoint"),
+        _streams.meeting_id == sa.bindparam("of_meeting"),
+        _streams.token == sa.bindparam("ours"),
+    )
+    .values(
+        next_seq=sa.bindparam("then"),
+        due_at=sa.case((_streams.last_seq >= sa.bindparam("then"), _then_due)),
+        **{name: sa.bindparam(name) for name in ("held_until", "token", "attempts", "failing_since", "dead")},
+    )
+)
 
 
 class SqlWebhookStore:
@@ -81,19 +97,20 @@ class SqlWebhookStore:
 
     # --- streams ---
 
-    async def offer(self, endpoint_id: WebhookId, meeting_id: MeetingId, seq: int, now: datetime) -> None:
+    async def offer(self, offers: Sequence[Offer], now: datetime) -> None:
         def work(connection: sa.Connection) -> None:
-            if not _both_exist(connection, endpoint_id, meeting_id):
-                return
-            new = insert(connection, webhook_streams)
-            last = _larger(_streams.last_seq, new.excluded.last_seq)
-            due = sa.case((_streams.next_seq <= last, sa.func.coalesce(_streams.due_at, now)))
-            offering = new.on_conflict_do_update(
-                index_elements=["endpoint_id", "meeting_id"], set_={"last_seq": last, "due_at": due}
-            )
-            connection.execute(offering, _new_stream(endpoint_id, meeting_id, seq, seq, now))
+            endpoints = _there(connection, webhook_endpoints.c.id, {offer.endpoint_id for offer in offers})
+            rooms = _there(connection, meetings.c.id, {offer.meeting_id for offer in offers})
+            streams = [
+                _new_stream(offer.endpoint_id, offer.meeting_id, offer.seq, offer.seq, now)
+                for offer in offers
+                if offer.endpoint_id in endpoints and offer.meeting_id in rooms
+            ]
+            if streams:
+                connection.execute(_offering(connection.dialect.name), streams)
 
-        await self._database.write(work)
+        if offers:
+            await self._database.write(work)
 
     async def claim(self, now: datetime, *, limit: int, per_endpoint: int, hold_s: float) -> Sequence[StreamLease]:
         until = now + timedelta(seconds=hold_s)
@@ -126,14 +143,12 @@ class SqlWebhookStore:
         )
 
     async def settle(self, lease: StreamLease, settlement: Settlement, attempt: WebhookAttempt | None = None) -> bool:
-        ours = (
-            _streams.endpoint_id == lease.endpoint_id,
-            _streams.meeting_id == lease.meeting_id,
-            _streams.token == lease.token,
-        )
         values = {
-            "next_seq": settlement.next_seq,
-            "due_at": _due_if(_streams.last_seq >= settlement.next_seq, settlement.due_at),
+            "of_endpoint": lease.endpoint_id,
+            "of_meeting": lease.meeting_id,
+            "ours": lease.token,
+            "then": settlement.next_seq,
+            "then_due": settlement.due_at,
             "held_until": settlement.held_until,
             "token": lease.token if settlement.held_until else None,
             "attempts": settlement.attempts,
@@ -142,7 +157,7 @@ class SqlWebhookStore:
         }
 
         def work(connection: sa.Connection) -> bool:
-            if connection.execute(sa.update(webhook_streams).where(*ours).values(**values)).rowcount == 0:
+            if connection.execute(_SETTLING, values).rowcount == 0:
                 return False
             if attempt is not None:
                 connection.execute(webhook_attempts.insert(), rows.values(attempt))
@@ -151,10 +166,19 @@ class SqlWebhookStore:
         return await self._database.write(work)
 
     async def rewind(
-        self, endpoint_id: WebhookId, meeting_id: MeetingId, *, from_seq: int, last_seq: int, now: datetime
+        self,
+        tenant_id: TenantId,
+        endpoint_id: WebhookId,
+        meeting_id: MeetingId,
+        *,
+        from_seq: int,
+        last_seq: int,
+        now: datetime,
     ) -> None:
         def work(connection: sa.Connection) -> None:
-            if not _both_exist(connection, endpoint_id, meeting_id):
+            if not _there(connection, webhook_endpoints.c.id, {endpoint_id}):
+                return
+            if not _there(connection, meetings.c.id, {meeting_id}):
                 return
             new = insert(connection, webhook_streams)
             last = _larger(_streams.last_seq, new.excluded.last_seq)
@@ -207,13 +231,20 @@ def _named(tenant_id: TenantId, endpoint_id: WebhookId) -> tuple[sa.ColumnElemen
     return webhook_endpoints.c.id == endpoint_id, webhook_endpoints.c.tenant_id == tenant_id
 
 
-def _both_exist(connection: sa.Connection, endpoint_id: WebhookId, meeting_id: MeetingId) -> bool:
-    """Locks both against deletion until the transaction is over."""
-    for column, id in ((webhook_endpoints.c.id, endpoint_id), (meetings.c.id, meeting_id)):
-        there = sa.select(column).where(column == id).with_for_update(read=True, key_share=True)
-        if connection.execute(there).first() is None:
-            return False
-    return True
+def _there(connection: sa.Connection, column: sa.Column[str], ids: set[Any]) -> set[str]:
+    """Those of the ids that exist, locked against deletion until the transaction is over."""
+    named = sa.select(column).where(column.in_(sorted(ids))).order_by(column)
+    return set(connection.execute(named.with_for_update(read=True, key_share=True)).scalars())
+
+
+@cache
+def _offering(dialect: str) -> Any:
+    """Made once: building it costs as much as running it."""
+    new = insert_for(dialect, webhook_streams)
+    last = _larger(_streams.last_seq, new.excluded.last_seq)
+    due = sa.case((_streams.next_seq <= last, sa.func.coalesce(_streams.due_at, new.excluded.due_at)))
+    keys = ["endpoint_id", "meeting_id"]
+    return new.on_conflict_do_update(index_elements=keys, set_={"last_seq": last, "due_at": due})
 
 
 def _new_stream(
@@ -228,8 +259,8 @@ def _larger(one: sa.ColumnElement[int], other: sa.ColumnElement[int]) -> sa.Colu
     return sa.case((one >= other, one), else_=other)
 
 
-def _due_if(has_events: sa.ColumnElement[bool], at: datetime | None) -> sa.ColumnElement[datetime] | None:
-    return sa.case((has_events, sa.literal(at, _streams.due_at.type))) if at is not None else None
+def _due_if(has_events: sa.ColumnElement[bool], at: datetime) -> sa.ColumnElement[datetime]:
+    return sa.case((has_events, sa.literal(at, _streams.due_at.type)))
 
 
 def _free(now: datetime, limit: int, per_endpoint: int) -> sa.Select[Any]:

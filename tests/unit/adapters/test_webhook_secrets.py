@@ -1,39 +1,62 @@
-"""Secrets of webhooks as they are sealed for the store, and the key that they are sealed under."""
+"""Secrets of webhooks as they are sealed for the store, by a key ring."""
 
-import asyncio
-import stat
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from pathlib import Path
+import json
 
 import pytest
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+from hypothesis import given
+from hypothesis import strategies as st
 
-from conference.adapters.webhook_secrets import FileKey, SealedWebhookSecrets
+from conference.adapters import webhook_secrets
+from conference.adapters.webhook_secrets import SealedWebhookSecrets
 from conference.domain.errors import Unavailable
 from conference.domain.ids import Secret
+from conference.ports.keys import WrappedKey
 from tests.support.webhooks import webhook_id
 
 pytestmark = pytest.mark.unit
 ONE, OTHER = webhook_id(1), webhook_id(2)
 
 
-async def _key() -> bytes:
-    return bytes(range(32))
+class Ring:
+    """Port KeyRing of one key that never changes. Counts how often it is asked to unwrap; can be away."""
+
+    def __init__(self, key: bytes = bytes(32)) -> None:
+        self._key = key
+        self.unwrapped = 0
+        self.away = False
+
+    async def wrap(self, key: bytes) -> WrappedKey:
+        return WrappedKey("k", "A256KW", aes_key_wrap(self._key, key))
+
+    async def unwrap(self, wrapped: WrappedKey) -> bytes:
+        if self.away:
+            raise Unavailable("the key ring")
+        self.unwrapped += 1
+        try:
+            return aes_key_unwrap(self._key, wrapped.wrapped)
+        except InvalidUnwrap as error:
+            raise ValueError("another key") from error
+
+    async def rotate(self) -> str:
+        return "k"
 
 
 async def test_what_was_sealed_opens_for_its_endpoint_only() -> None:
-    secrets = SealedWebhookSecrets(_key)
+    secrets = SealedWebhookSecrets(Ring())
     secret = secrets.new()
     sealed = await secrets.seal(secret, ONE)
     assert secret.reveal() not in sealed
     assert await secrets.open(sealed, ONE) == secret
-    assert await SealedWebhookSecrets(_key).open(sealed, ONE) == secret  # of another process
-    with pytest.raises(Unavailable) as refused:
-        await secrets.open(sealed, OTHER)
-    assert not refused.value.retryable
+    assert await SealedWebhookSecrets(Ring()).open(sealed, ONE) == secret  # of another process
+    for process in (secrets, SealedWebhookSecrets(Ring())):
+        with pytest.raises(Unavailable) as refused:
+            await process.open(sealed, OTHER)
+        assert not refused.value.retryable
 
 
 async def test_secrets_are_long_and_no_two_are_alike_sealed_or_not() -> None:
-    secrets = SealedWebhookSecrets(_key)
+    secrets = SealedWebhookSecrets(Ring())
     made = {secrets.new().reveal() for _ in range(50)}
     assert len(made) == 50
     assert all(text.startswith("whsec_") and len(text) == 6 + 43 for text in made)
@@ -42,45 +65,47 @@ async def test_secrets_are_long_and_no_two_are_alike_sealed_or_not() -> None:
 
 
 async def test_a_sealed_text_that_was_changed_does_not_open() -> None:
-    secrets = SealedWebhookSecrets(_key)
-    sealed = await secrets.seal(secrets.new(), ONE)
-    content = urlsafe_b64decode(sealed.removeprefix("v1."))
-    flipped = ["v1." + urlsafe_b64encode(bytes([content[0] ^ 1]) + content[1:]).decode() for _ in range(1)]
-    cut = ["v1." + urlsafe_b64encode(content[:length]).decode() for length in (0, 5, 12, 20, len(content) - 1)]
-    for text in [*flipped, *cut, "", "v1.", "v2" + sealed[2:], "v1.é", "v1.A"]:
-        with pytest.raises(Unavailable):
-            await secrets.open(text, ONE)
+    sealed = await SealedWebhookSecrets(Ring()).seal(Secret("whsec_x"), ONE)
+    members = json.loads(sealed)
+    changed = [json.dumps({**members, name: value[::-1]}) for name, value in members.items() if name in ("key", "text")]
+    for text in [*changed, json.dumps({**members, "more": ""}), "", "[]", "null", "{}", sealed[:-1], "[" * 100_000]:
+        with pytest.raises(Unavailable) as refused:
+            await SealedWebhookSecrets(Ring()).open(text, ONE)
+        assert not refused.value.retryable
+
+
+@given(st.text())
+async def test_any_text_opens_or_is_unavailable(text: str) -> None:
+    with pytest.raises(Unavailable):
+        await SealedWebhookSecrets(Ring()).open(text, ONE)
 
 
 async def test_under_another_key_nothing_opens() -> None:
-    async def other() -> bytes:
-        return bytes(32)
-
-    sealed = await SealedWebhookSecrets(_key).seal(Secret("whsec_x"), ONE)
+    sealed = await SealedWebhookSecrets(Ring()).seal(Secret("whsec_x"), ONE)
     with pytest.raises(Unavailable):
-        await SealedWebhookSecrets(other).open(sealed, ONE)
+        await SealedWebhookSecrets(Ring(b"k" * 32)).open(sealed, ONE)
 
 
-async def test_the_key_is_made_once_for_all_processes_and_private(tmp_path: Path) -> None:
-    folder = tmp_path / "keys"
-    keys = await asyncio.gather(*(FileKey(folder)() for _ in range(8)))
-    assert len(set(keys)) == 1
-    assert len(keys[0]) == 32
-    assert await FileKey(folder)() == keys[0]
-    (file,) = folder.iterdir()  # and nothing half-made beside it
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+async def test_the_ring_is_asked_once_and_may_then_be_away() -> None:
+    sealed = await SealedWebhookSecrets(Ring()).seal(Secret("whsec_x"), ONE)
+    ring = Ring()
+    secrets = SealedWebhookSecrets(ring)
+    ring.away = True
+    with pytest.raises(Unavailable) as away:
+        await secrets.open(sealed, ONE)
+    assert away.value.retryable
+    ring.away = False
+    for _ in range(3):
+        assert await secrets.open(sealed, ONE) == Secret("whsec_x")
+        ring.away = True
+    assert ring.unwrapped == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"short", b"x" * 33])
-async def test_a_damaged_key_is_unavailable_and_never_made_anew(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "webhooks.key").write_bytes(content)
-    with pytest.raises(Unavailable) as refused:
-        await FileKey(tmp_path)()
-    assert not refused.value.retryable
-    assert (tmp_path / "webhooks.key").read_bytes() == content
-
-
-async def test_a_folder_that_cannot_be_is_unavailable(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(Unavailable):
-        await FileKey(tmp_path / "file" / "keys")()
+async def test_no_more_is_remembered_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_secrets, "_REMEMBERED", 2)
+    ring = Ring()
+    secrets = SealedWebhookSecrets(ring)
+    sealed = [await secrets.seal(Secret(f"whsec_{number}"), ONE) for number in range(3)]
+    for number in (2, 1, 0):
+        assert await secrets.open(sealed[number], ONE) == Secret(f"whsec_{number}")
+    assert ring.unwrapped == 1

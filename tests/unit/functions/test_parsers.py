@@ -25,6 +25,7 @@ from functions.rooms.schemas import RoomChange
 from functions.transcripts.schemas import as_srt, as_vtt
 from functions.transcripts.use_cases import FORMATS, choose_format
 from functions.users.schemas import ConsentIn
+from functions.webhooks.schemas import ReplayIn, WebhookChange, WebhookIn
 
 pytestmark = pytest.mark.unit
 MEETING = Meeting(MeetingId("m"), UserId("u"), TenantId("t"), "local", datetime(2026, 1, 1, tzinfo=UTC), version=7)
@@ -63,7 +64,7 @@ def test_any_queue_message_is_an_event_or_a_protocol_error(body: str) -> None:
         decode_event(body)
 
 
-@pytest.mark.parametrize("shape", [MeetingIn, JoinIn, RoomChange, ConsentIn])
+@pytest.mark.parametrize("shape", [MeetingIn, JoinIn, RoomChange, ConsentIn, WebhookIn, WebhookChange, ReplayIn])
 @given(content=JSON)
 def test_any_json_is_a_body_or_a_validation_error(shape: type[BaseModel], content: Any) -> None:
     with suppress(ValidationError):
@@ -75,6 +76,14 @@ def test_any_member_is_taken_or_a_validation_error(member: str, value: Any) -> N
     with suppress(ValidationError):
         body = MeetingIn.model_validate({"hostId": "3f1d7a52-5d0e-5c1b-9a55-7c3f0f0a9d11", member: value})
         body.settings.chosen()
+
+
+@given(st.sampled_from(["url", "events", "description"]), JSON | st.just(None))
+def test_any_member_of_a_webhook_is_taken_or_a_validation_error(member: str, value: Any) -> None:
+    with suppress(ValidationError):
+        chosen = WebhookChange.model_validate({member: value}).chosen()
+        assert set(chosen) <= {member}
+        assert value is None or chosen
 
 
 @pytest.mark.parametrize("form", [as_vtt, as_srt])
