@@ -16,8 +16,8 @@ from conference.adapters.redis import passwords
 from conference.adapters.redis.client import RedisClient, connect
 from conference.adapters.redis.presence import RedisPresence
 from conference.domain.errors import Unavailable
-from conference.domain.ids import MeetingId, ParticipantId, UserId
-from conference.ports.presence import Entered, Present, RoomEvent
+from conference.domain.ids import MeetingId
+from conference.ports.presence import RoomEvent
 from local.edge.certificates import Certificates
 from tests.support.redis import (  # noqa: F401  # fixtures
     RedisCluster,
@@ -28,6 +28,7 @@ from tests.support.redis import (  # noqa: F401  # fixtures
     redis_server,
 )
 from tests.support.redis_gate import OBJECT_ID, Authority, Gate, gate_to
+from tests.support.rooms import enter_room
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.contract
@@ -92,17 +93,7 @@ async def publish(azure: Azure, room: MeetingId, text: str) -> None:
 
 async def open_rooms(azure: Azure) -> None:
     for room in ROOMS:
-        assert await enter(azure, room) == "g1"
-
-
-async def enter(azure: Azure, room: MeetingId) -> str:
-    now = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-    present = Present(UserId("ann"), ParticipantId("p-ann"), "c1", "p1", "attendee", "Ann", now, {})
-    entered = await azure.presence.enter(
-        room, present, jti="j", jti_ttl_s=60, told=lambda _: [("ParticipantJoined", "{}")], generation="g1"
-    )
-    assert isinstance(entered, Entered)
-    return entered.room.generation
+        await enter_room(azure.presence, room)
 
 
 class Listening:

@@ -284,6 +284,26 @@ async def test_a_frozen_directory_drops_no_call_and_people_of_one_process_still_
     await resume(world, two, back)
 
 
+async def test_a_directory_that_is_away_for_longer_than_it_takes_to_notice_loses_and_doubles_nothing(
+    world: World,
+) -> None:
+    one, two = await world.process(PATIENT), await world.process(PATIENT)
+    _, a = await world.enter(one)
+    _, b = await world.enter(two)
+    late = await world.person()
+    with world.server.paused():
+        await chat(a, "early")
+        await asyncio.sleep(9)  # the listeners have given up their connections, and so has everything else
+        await chat(a, "late")
+    assert await join_again(world, two, late) <= 3.0
+    await chat(a, "after")
+    await eventually(lambda: "after" in texts(b))
+    assert texts(b) == ["early", "late", "after"]
+    assert texts(a) == ["early", "late", "after"]
+    assert (a.close_code, b.close_code) == (None, None)
+    assert "ParticipantLeft" not in a.types() + b.types()
+
+
 async def test_the_host_removes_somebody_of_the_same_process_while_the_directory_is_frozen(world: World) -> None:
     node = await world.sfu()
     process = await world.process(PATIENT)

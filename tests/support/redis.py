@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -166,6 +166,35 @@ class RedisCluster:
 
     def _infos(self) -> list[bytes]:
         return [node.ask("CLUSTER", "INFO") for node in self.nodes]
+
+    def owner_of(self, slot: int) -> RedisServer:
+        """Whose slot it is, by the word of its owner."""
+        return next(node for node in self.nodes if self._owns(node, slot))
+
+    def _owns(self, node: RedisServer, slot: int) -> bool:
+        line = next(line for line in node.ask("CLUSTER", "NODES").splitlines() if b"myself" in line)
+        runs = [run.split(b"-") for run in line.split()[8:] if not run.startswith(b"[")]
+        return any(int(run[0]) <= slot <= int(run[-1]) for run in runs)
+
+    def moving(self, slot: int, source: RedisServer, target: RedisServer) -> Iterator[Callable[[], None]]:
+        """The steps of moving a slot with its keys, as `redis-cli --cluster reshard` takes them, ten keys a step."""
+        names = {node: node.ask("CLUSTER", "MYID").splitlines()[1].decode() for node in (source, target)}
+
+        def order(node: RedisServer, *words: str) -> None:
+            answer = node.ask(*words)
+            assert answer == b"+OK\r\n", answer
+
+        yield lambda: order(target, "CLUSTER", "SETSLOT", str(slot), "IMPORTING", names[source])
+        yield lambda: order(source, "CLUSTER", "SETSLOT", str(slot), "MIGRATING", names[target])
+        while keys := source.ask("CLUSTER", "GETKEYSINSLOT", str(slot), "10").splitlines()[2::2]:
+            words = ("MIGRATE", "127.0.0.1", str(target.port), '""', "0", "2000", "KEYS", *(k.decode() for k in keys))
+            yield lambda words=words: order(source, *words)  # type: ignore[misc]
+        yield lambda: order(target, "CLUSTER", "SETSLOT", str(slot), "NODE", names[target])
+        yield lambda: order(source, "CLUSTER", "SETSLOT", str(slot), "NODE", names[target])
+
+    def move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
+        for step in self.moving(slot, source, target):
+            step()
 
     def wipe(self) -> None:
         """What a restart without persistence does to clients: everything is gone, and who listens is cut off."""

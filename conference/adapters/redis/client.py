@@ -15,11 +15,12 @@ from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.asyncio.connection import Connection, SSLConnection, parse_url
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import (
+    AskError,
     BusyLoadingError,
     ClusterDownError,
     ClusterError,
@@ -32,7 +33,13 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from conference.adapters.redis.connections import RenewingByName, RenewingConnection, RenewingTls, SharedTls
+from conference.adapters.redis.connections import (
+    PlainConnection,
+    RenewingByName,
+    RenewingConnection,
+    RenewingTls,
+    SharedTls,
+)
 from conference.adapters.redis.passwords import Passwords, TokenCredential
 from conference.domain.errors import Unavailable
 
@@ -48,13 +55,14 @@ _AWAY: Final = (
     BusyLoadingError,
     ReadOnlyError,
     ClusterDownError,
-    ClusterError,
     RedisClusterException,  # no node answers; not a RedisError
     SlotNotCoveredError,
-    TryAgainError,
     OSError,
     asyncio.TimeoutError,
 )
+# Of one slot that is on its way to another node; the others are as they were.
+_MOVING: Final = (TryAgainError, AskError, ClusterError)
+_MOVING_S: Final = 0.2
 
 AnyRedis = Redis | RedisCluster
 Observe = Callable[[str, float], None]
@@ -102,8 +110,8 @@ def connect(
     }
     connection_class = options.pop("connection_class", Connection)
     has_tls = connection_class is SSLConnection
-    if has_tls:
-        connection_class = SharedTls
+    if connection_class is not UnixDomainSocketConnection:
+        connection_class = SharedTls if has_tls else PlainConnection
     if has_tls and ca_file is not None:
         options.setdefault("ssl_ca_certs", str(ca_file))
     if credential is not None:
@@ -142,6 +150,7 @@ def _cluster(connection_class: type[Connection], options: dict[str, Any], *, by_
         ssl=issubclass(connection_class, SSLConnection),
         max_connections=MAX_CONNECTIONS,
         retry=Retry(NoBackoff(), 0),
+        reinitialize_steps=0,  # every fifth MOVED would close the connections of all commands that are under way
         address_remap=remap,
         **options,
     )
@@ -186,6 +195,8 @@ class RedisClient:
         except _AWAY as error:
             self._away_until = loop.time() + _FAIL_FAST_S
             raise Unavailable("presence") from error
+        except _MOVING as error:
+            raise Unavailable("presence", after_s=_MOVING_S) from error
         except RedisError as error:
             # Cluster clients wrap what happened; an error of a script of ours is a bug and stays one.
             if isinstance(error.__cause__, _AWAY):

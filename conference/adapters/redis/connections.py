@@ -28,7 +28,19 @@ _CONTEXT_PARTS: Final = (
 )
 
 
-class SharedTls(SSLConnection):
+class PlainConnection(Connection):
+    """redis-py closes the connections of a node that leaves a cluster, also under a command that is on its way."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        try:
+            await super().send_packed_command(command, check_health)
+        except AttributeError:  # of the writer that is gone
+            if self.is_connected:
+                raise
+            raise ConnectionError("the connection was closed meanwhile") from None
+
+
+class SharedTls(PlainConnection, SSLConnection):
     """redis-py reads the system's authorities for every connection, which takes some 20 ms each time."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -60,7 +72,7 @@ class _Ticket(CredentialProvider):
         return self.passwords.newer_than(self.tried)
 
 
-class _Renewing(Connection):
+class _Renewing(PlainConnection):
     """Mixed into a connection of redis-py. `credential_provider` gives what it signs in with."""
 
     def __init__(self, *, credential_provider: Passwords, **kwargs: Any) -> None:

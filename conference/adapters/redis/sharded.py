@@ -27,6 +27,7 @@ from conference.adapters.redis.connections import _Renewing
 
 _READ_S: Final = 2.0
 _RETRY_S: Final = 0.2
+_KINDS: Final = ("ssubscribe", "sunsubscribe", "smessage")
 Message = dict[str, Any]
 
 
@@ -248,9 +249,9 @@ class ShardedPubSub:
             self._heard(name, link, answer)
 
     def _heard(self, name: str, link: _Link, answer: Any) -> None:
-        if not isinstance(answer, list):
-            if answer is not None:
-                self._told.append({"type": "pong", "channel": None, "data": answer})
+        if not isinstance(answer, list) or len(answer) != 3 or answer[0] not in _KINDS:
+            if answer is not None:  # to PING or AUTH, or news of the server that redis-py has dealt with
+                self._told.append({"type": "pong", "channel": None, "data": None})
             return
         kind, channel, data = answer
         if kind != "sunsubscribe":
