@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -97,7 +98,8 @@ async def test_events_wait_while_azurite_is_down_and_none_is_lost_or_doubled(tmp
     with running(tmp_path / "clock", folder=tmp_path / "azurite") as server:
         patience = Patience(tries=2, attempt_s=1.0, pause_s=0.05, longest_pause_s=0.05)
         async with aclosing(AzureEventQueue(server.queue_endpoint, EMULATOR_KEY, patience=patience)) as queue:
-            services = cast(Services, SimpleNamespace(outbox=stores.outbox, queue=queue, clock=clock))
+            used = {field.name: getattr(stores, field.name) for field in fields(stores)}
+            services = cast(Services, SimpleNamespace(**{**used, "queue": queue, "clock": clock}))
             assert await events.relay(services) == 1
             for number in range(5):
                 await stores.meetings.record_consent(a_consent(meeting, user(number), clock.now(), number))
