@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Seconds for each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test check bench fuzz format lock clean environment-run environment-azurite environment-dev node-modules emulators dataplane
+.PHONY: help run test check bench fuzz package format lock clean environment-run environment-azurite environment-dev node-modules emulators dataplane
 .PHONY: test-web test-python test-rust test-fuzz
 .PHONY: check-style check-types check-stubs check-imports check-locks check-web check-rust check-bicep
 
@@ -86,6 +86,9 @@ check-bicep:
 bench: dataplane ## Measure speed and memory into build/bench.json
 	@tools/test_programs.sh bench
 	PYTHONPATH=clients/python $(PY) -m tests.bench
+
+package: environment-dev ## Build what is published as the Functions app, into build/functions
+	@$(PY) tools/package.py
 
 format: environment-dev ## Format Python and Rust, and mend what ruff can
 	$(VENV)/bin/ruff check --fix .

@@ -32,10 +32,14 @@ async def seal(ring: KeyRing, text: bytes, purpose: str) -> dict[str, str]:
     }
 
 
-async def unseal(ring: KeyRing, sealed: Mapping[str, object], purpose: str) -> bytes:
-    """The text. Raises ValueError for what was not sealed with this ring for this purpose, or was changed since;
-    Unavailable."""
-    if set(sealed) != _MEMBERS or not all(isinstance(value, str) for value in sealed.values()):
+async def unseal(ring: KeyRing, sealed: object, purpose: str) -> bytes:
+    """The text, of what a JSON document holds for it. Raises ValueError for what was not sealed with this ring for this
+    purpose, or was changed since; Unavailable."""
+    if (
+        not isinstance(sealed, Mapping)
+        or set(sealed) != _MEMBERS
+        or not all(isinstance(value, str) for value in sealed.values())
+    ):
         raise ValueError("this is no sealed text")
     nonce, text = _bytes(sealed["nonce"]), _bytes(sealed["text"])
     if len(nonce) != _NONCE_BYTES:

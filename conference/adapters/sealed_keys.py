@@ -121,7 +121,7 @@ class SealedSigningKeys:
             known = {key.kid: key for key in self._keys}
             keys = [await self._key(entry, known) for entry in entries]
             sealed = {str(entry["kid"]): entry["sealed"] for entry in entries}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             log.error("the document of the signing keys is damaged")
             raise Unavailable(_WHAT, retryable=False, after_s=None) from error
         self._keys, self._sealed, self._tag = tuple(keys), sealed, tag

@@ -31,6 +31,7 @@ PROMISED = {
     "dataplane.audio.ratio_to_sendto",
     "dataplane.audio.ratio_to_janus",
     "dataplane.delay_p99_ms",
+    "blob.upload_mb_per_s",
 }
 
 

@@ -108,8 +108,16 @@ async def test_another_ring_does_not_open_it(ring: KeyRing, other_ring: KeyRing)
         await unseal(other_ring, sealed, "p")
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+MEMBERS = st.sampled_from(["kek", "alg", "key", "nonce", "text", "more"])
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(st.sampled_from(["kek", "alg", "key", "nonce", "text", "more"]), st.text() | st.integers()))
-async def test_whatever_is_no_sealed_text_is_a_value_error(other_ring: KeyRing, sealed: dict[str, object]) -> None:
+@given(JSON | st.dictionaries(MEMBERS, st.text() | st.integers()) | st.lists(MEMBERS))
+async def test_whatever_is_no_sealed_text_is_a_value_error(other_ring: KeyRing, sealed: object) -> None:
     with pytest.raises(ValueError, match="this"):
         await unseal(other_ring, sealed, "p")

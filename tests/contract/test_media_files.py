@@ -268,6 +268,19 @@ async def test_the_holder_of_a_lease_may_delete_and_release(files: MediaFiles, c
     assert not await files.delete(NAME, holder=BERT)
 
 
+async def test_a_leased_name_is_taken_as_any_other(files: MediaFiles) -> None:
+    draft = Draft(NAME, "recorder-1")
+    await files.stage(draft, 0, b"grown")
+    assert await files.commit(draft, [0])
+    await files.put("put", b"put")
+    for name in (NAME, "put"):
+        assert await files.lease(name, ANNE, seconds=15)
+    assert await files.commit(draft, [0])
+    assert await files.put("put", b"put")
+    assert not await files.put("put", b"other")
+    assert not await files.put(NAME, b"other")
+
+
 async def test_a_lease_that_has_ended_is_in_nobodys_way(files: MediaFiles, clock: ManualClock) -> None:
     await files.put(NAME, b"media")
     assert await files.lease(NAME, ANNE, seconds=15)

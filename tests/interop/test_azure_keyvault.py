@@ -5,6 +5,7 @@ import base64
 import json
 import secrets
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -15,6 +16,8 @@ from typing import Any
 import aiohttp
 import pytest
 from azure.core.credentials import AccessToken
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from conference.adapters.azure.calls import Patience
 from conference.adapters.azure.credentials import EMULATOR_KEY, EmulatorCredential
@@ -26,7 +29,7 @@ from conference.adapters.sealed_keys import REFRESH, SealedSigningKeys
 from conference.adapters.system import SystemIds
 from conference.domain.errors import Unavailable
 from conference.ports.keys import KeyRing
-from local.azurite.server import Azurite, Certificate
+from local.azurite.server import ROOT, Azurite, Certificate
 from local.keyvault.keys import Keys
 from local.keyvault.server import token_facts
 from tests.support.azurite import fresh_name
@@ -129,6 +132,30 @@ async def test_a_damaged_document_is_an_error_and_never_a_new_set(tmp_path: Path
     assert not unavailable.value.retryable
 
 
+ENTRY = st.fixed_dictionaries(
+    {},
+    optional={
+        "kid": st.text() | st.none(),
+        "retireAt": st.none() | st.text() | st.integers(),
+        "publishedAt": st.text(),
+        "useFrom": st.text(),
+        "sealed": st.none() | st.text() | st.lists(st.text()) | st.dictionaries(st.text(), st.text()),
+    },
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.binary()
+    | st.builds(lambda found: json.dumps(found).encode(), st.fixed_dictionaries({"keys": st.lists(ENTRY, min_size=1)}))
+)
+async def test_no_document_raises_anything_else(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "keys.json").write_bytes(body)
+    keys = SealedSigningKeys(FileDocument(tmp_path / "keys.json"), FileKeyRing(tmp_path / "ring"), SystemIds())
+    with pytest.raises(Unavailable):
+        await keys.current(NOW)
+
+
 async def test_keys_sealed_before_a_rotation_of_the_vaults_key_still_open(
     azurite: Azurite, vault: TrustedVault
 ) -> None:
@@ -221,6 +248,37 @@ async def test_the_local_vault_answers_as_azures_does_where_something_is_wrong(v
             async with client.post(path, json=body) as answer:
                 assert answer.status == status, path
                 assert ((await answer.json()).get("error") or {}).get("code") == code
+
+
+@given(st.text() | st.binary().map(lambda middle: "a." + base64.urlsafe_b64encode(middle).decode() + ".c"))
+def test_no_text_is_more_than_a_token_without_claims(token: str) -> None:
+    assert isinstance(token_facts(token), dict)
+
+
+async def test_the_local_vault_as_a_process_keeps_its_key(tmp_path: Path) -> None:
+    found = [await _key_of_a_process(tmp_path) for _ in range(2)]
+    assert found[0] == found[1]
+
+
+async def _key_of_a_process(folder: Path) -> Any:
+    """Starts the vault, asks it for its key, and ends it."""
+    command = (sys.executable, "-m", "local.keyvault", "--folder", str(folder), "--key", KEY)
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
+        url = line.decode().split()[-1]
+        trust = ssl.create_default_context(cafile=folder / "tls/ca.pem")
+        token = (await EmulatorCredential().get_token("https://vault.azure.net/.default")).token
+        headers = {"Authorization": f"Bearer {token}"}
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust), headers=headers) as client:
+            async with client.get(f"{url}/health") as answer:
+                assert answer.status == 200
+            async with client.get(f"{url}/keys/{KEY}?api-version=7.6") as answer:
+                return (await answer.json())["key"]["n"]
+    finally:
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 30) == 0
 
 
 def test_the_local_vaults_keys_survive_a_restart(tmp_path: Path) -> None:

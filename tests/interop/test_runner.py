@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from local.runner import machine
+from local.runner.readiness import is_ready
 from local.runner.specs import Site, Spec
 from local.runner.supervisor import Patience, StartFailed, Supervisor
 from local.runner.wiring import turn_ports
@@ -304,3 +305,13 @@ def test_the_turn_server_gets_the_ports_that_were_given_by_hand_or_says_why_not(
         pytest.raises(machine.NotPossible, match=f"PARLEY_TURN_PORT={port} on 127.0.0.3"),
     ):
         turn_ports(site, by_hand)
+
+
+async def test_a_process_that_answers_neither_http_nor_redis_is_ready_when_it_listens() -> None:
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    assert not await is_ready(address)
+    listening = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", port)
+    async with listening:
+        assert await is_ready(address)
+    assert not await is_ready(address)

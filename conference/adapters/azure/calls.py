@@ -73,12 +73,16 @@ class Calls:
     def _may_pass(self, error: Exception) -> bool:
         if isinstance(error, HttpResponseError) and error.status_code is not None:
             return error.status_code in PASSING
-        if isinstance(error, ClientAuthenticationError):
-            return False  # the sign-in itself, which has its own retries
         return isinstance(error, ServiceRequestError | ServiceResponseError | TimeoutError | OSError)
 
     def _failure(self, error: Exception) -> Exception:
-        if isinstance(error, HttpResponseError) and error.status_code not in (None, 403):
+        """What is raised for an error that trying again does not help."""
+        status = getattr(error, "status_code", None)
+        if isinstance(error, ClientAuthenticationError) and status not in (401, 403):
+            # The sign-in itself, which has had retries of its own. It names nobody, so its text may be logged.
+            log.error("the sign-in to Azure failed", extra={"service": self._what, "reason": error.message})
+            return Unavailable("the sign-in to Azure", after_s=self._patience.longest_pause_s)
+        if isinstance(error, HttpResponseError) and status not in (None, 403):
             return error
         log.error("a call of an Azure service failed", extra={"service": self._what, "reason": reason(error)})
         return Unavailable(self._what, retryable=False, after_s=None)

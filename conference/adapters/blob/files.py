@@ -73,7 +73,7 @@ class BlobMediaFiles:
         try:
             await self._container.write(write)
         except HttpResponseError as error:
-            if not is_taken(error):
+            if not (is_taken(error) or is_leased(error)):
                 raise
             return await self._digest(blob) == digest
         return True
@@ -116,10 +116,11 @@ class BlobMediaFiles:
         try:
             await self._container.write(write)
         except HttpResponseError as error:
-            if not is_taken(error) and error_code(error) not in ("InvalidBlockList", "BlobNotFound"):
+            is_there = is_taken(error) or is_leased(error)
+            if not is_there and error_code(error) not in ("InvalidBlockList", "BlobNotFound"):
                 raise
             committed, _ = await self._blocks(blob)
-            if not committed and not is_taken(error):
+            if not committed and not is_there:
                 raise ValueError("a block of the file was never staged") from error
             return committed == ids
         return True

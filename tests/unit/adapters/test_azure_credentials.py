@@ -3,12 +3,14 @@
 import base64
 import json
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.identity.aio import ChainedTokenCredential, ManagedIdentityCredential
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conference.adapters.azure.credentials import (
     EMULATOR_ACCOUNT,
@@ -59,6 +61,12 @@ def test_what_is_no_endpoint_is_refused_in_one_sentence_without_its_secret(endpo
     with pytest.raises(ValueError, match=f"PARLEY_BLOB_ENDPOINT {sentence}") as refusal:
         endpoint_of("PARLEY_BLOB_ENDPOINT", endpoint)
     assert "c2VjcmV0" not in str(refusal.value)
+
+
+@given(st.text() | st.text(alphabet="htps:/@?[]#1.a").map(lambda rest: f"https://{rest}"))
+def test_any_text_is_an_endpoint_or_refused(text: str) -> None:
+    with suppress(ValueError):
+        assert endpoint_of("PARLEY_BLOB_ENDPOINT", text).startswith(("http://", "https://", "HTTP"))
 
 
 @pytest.mark.parametrize("endpoint", [*EMULATORS, CLOUD, f"{CLOUD}/"])
