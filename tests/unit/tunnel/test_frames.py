@@ -235,3 +235,51 @@ async def test_a_silent_publish_path_is_offered_with_other_credentials() -> None
     assert first.fingerprint == second.fingerprint
     assert f"a=ice-ufrag:{second.ice_ufrag}" in signals[1]["payload"]["sdp"]
     await made.close()
+
+
+class Silence:
+    """A connected path without a socket, on a clock of the test's."""
+
+    def __init__(self) -> None:
+        self.now, self.restarts = 0.0, 0
+        self.states: list[str] = []
+        callbacks = PathCallbacks(lambda data: None, lambda data: None, self.states.append, self._restart)
+        self.path = MediaPath(replace(quiet_services(), clock=lambda: self.now), lambda ip, port: False, callbacks)
+        self.path._agent.state, self.path._agent.selected = "connected", ("127.0.0.1", 7)
+        self.path._agent._candidates.append(("127.0.0.1", 7))
+        self.path.state, self.path._is_secure = "connected", True
+
+    def _restart(self) -> None:
+        self.restarts += 1
+
+    def at(self, now: float) -> tuple[str, int]:
+        self.now = now
+        self.path.tick()
+        return self.path.state, self.restarts
+
+    def answered(self) -> None:
+        self.path._agent._heard = self.now
+
+
+def test_a_silent_path_is_begun_anew_three_times_and_fails_when_consent_is_over() -> None:
+    silence = Silence()
+    assert silence.at(4.9) == ("connected", 0)
+    assert silence.at(5.0) == ("connecting", 1)
+    assert silence.at(9.9) == ("connecting", 1)
+    assert silence.at(10.0) == ("connecting", 2)
+    assert silence.at(20.0) == ("connecting", 3)
+    assert silence.at(29.9) == ("connecting", 3)
+    assert silence.at(30.1) == ("failed", 3)
+    assert silence.states == ["connecting", "failed"]
+
+
+def test_an_answer_brings_a_silent_path_back_and_a_short_cut_is_not_told() -> None:
+    silence = Silence()
+    assert silence.at(4.0) == ("connected", 0)
+    silence.answered()
+    assert silence.at(8.9) == ("connected", 0)
+    assert silence.at(9.1) == ("connecting", 1)
+    silence.answered()
+    assert silence.at(9.2) == ("connected", 1)
+    assert silence.at(14.2) == ("connecting", 2)  # another silence, from its beginning
+    assert silence.states == ["connecting", "connected", "connecting"]
