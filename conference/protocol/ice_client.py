@@ -1,7 +1,8 @@
 """The controlling side of ICE towards an ICE-lite agent (RFC 8445), as a sans-IO state machine.
 
 Every candidate of the peer is checked with USE-CANDIDATE at once; the first that answers is used, and kept by consent
-checks (RFC 7675) until its silence ends it. A lite agent sends no checks of its own, so none are answered here.
+checks (RFC 7675) until its silence ends it. A check that is not answered is repeated soon. When to restart is the
+caller's to decide, by `silence`. A lite agent sends no checks of its own, so none are answered here.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +17,8 @@ MAX_CANDIDATES: Final = 8
 MAX_PENDING: Final = 64
 RETRY_S: Final = 0.1
 CONSENT_S: Final = 2.5
-SILENCE_S: Final = 15.0
+REPEAT_S: Final = 0.5  # until the answer comes
+SILENCE_S: Final = 30.0  # RFC 7675 5.1
 CHECK_S: Final = 15.0
 _PRIORITY: Final = 126 << 24 | 65_535 << 8 | 255
 
@@ -42,12 +44,21 @@ class ControllingAgent:
             self._remote = (ufrag, pwd)
             self._candidates.clear()
             self._pending.clear()
-            self._heard = now
             self._due = now
             if self.state != "connected":
                 self.state = "checking"
+                self._heard = now
         for address in candidates:
             self.add(address)
+
+    def restart(self, ufrag: str) -> None:
+        """Our side of an ICE restart (RFC 8445 9). Checks go on with what is known of the peer until `connect` brings
+        its new credentials, and the pair stays selected: whichever comes back first is used."""
+        self.ufrag = ufrag
+
+    def silence(self, now: float) -> float:
+        """Seconds since the peer's last answer; 0 before the first one."""
+        return now - self._heard if self.state == "connected" else 0.0
 
     def add(self, address: Address) -> None:
         if address not in self._candidates and len(self._candidates) < MAX_CANDIDATES:
@@ -65,7 +76,7 @@ class ControllingAgent:
         if now < self._due:
             return []
         is_settled = self.state == "connected" and self.selected in self._candidates
-        self._due = now + (CONSENT_S if is_settled else RETRY_S)
+        self._due = now + (REPEAT_S if is_settled else RETRY_S)
         targets = [self.selected] if is_settled and self.selected else list(self._candidates)
         return [(self._check(address), address) for address in targets]
 
@@ -99,6 +110,7 @@ class ControllingAgent:
         self._heard = now
         if self.state == "checking" or self.selected not in self._candidates:
             self.selected = address
+        if self.selected == address:
             self._due = now + CONSENT_S
         self.state = "connected"
         return True

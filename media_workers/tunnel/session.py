@@ -200,7 +200,9 @@ class GatewaySession:
             self._peer_control(event.message) if self._peer is not None else self._control(event.message)
         elif isinstance(event, Media) and self._peer is not None:
             if self.paths.up.take(event.frame.size, now):
-                self._peer.frame(event.frame)
+                self._peer.frame(event.frame, event.lost)
+            else:
+                self._peer.drop(event.frame)
         elif isinstance(event, Media) and event.frame.type is FrameType.DATAGRAM:
             self.paths.send(event.frame.stream, event.frame.payload, now)
         elif not isinstance(event, Heard):

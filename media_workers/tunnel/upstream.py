@@ -19,6 +19,7 @@ SUBPROTOCOL: Final = "parley.v1"
 CONNECT_S: Final = 5.0
 MAX_MESSAGE: Final = 262_144
 MAX_QUEUED: Final = 256
+MAX_BYTES: Final = 1_048_576  # of all that are queued
 _JOINED: Final = frozenset({"RoomJoined", "Resumed", "room_joined", "resumed"})
 _ENDPOINT: Final = frozenset({"SfuEndpoint", "sfu_endpoint"})
 
@@ -56,6 +57,7 @@ class Upstream:
         self._heard, self._joined, self._named, self._ended = heard, joined, named, ended
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._waiting: asyncio.Queue[bytes] = asyncio.Queue(MAX_QUEUED)
+        self._bytes = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def connect(self, headers: dict[str, str]) -> None:
@@ -71,19 +73,19 @@ class Upstream:
 
     def send(self, text: bytes) -> bool:
         """False where signaling does not take what came before."""
-        if len(text) > MAX_MESSAGE:
+        if len(text) > MAX_MESSAGE or self._bytes + len(text) > MAX_BYTES or self._waiting.full():
             return False
-        try:
-            self._waiting.put_nowait(text)
-        except asyncio.QueueFull:
-            return False
+        self._waiting.put_nowait(text)
+        self._bytes += len(text)
         return True
 
     async def _write(self) -> None:
         assert self._socket is not None
         with contextlib.suppress(ConnectionError, aiohttp.ClientError):
             while True:
-                await self._socket.send_str((await self._waiting.get()).decode(errors="replace"))
+                text = await self._waiting.get()
+                await self._socket.send_str(text.decode(errors="replace"))
+                self._bytes -= len(text)
 
     async def _read(self) -> None:
         assert self._socket is not None

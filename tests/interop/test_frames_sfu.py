@@ -39,12 +39,12 @@ async def frames(link: ControlLink, name: str = "frames") -> AsyncIterator[Frame
         await client.close()
 
 
-async def decodes(client: FrameClient, track_id: str, count: int = 10) -> Any:
+async def decodes(client: FrameClient, track_id: str, count: int = 10, *, within_s: float = 20.0) -> Any:
     def enough() -> bool:
         found = client.track(track_id)
         return found is not None and found.decoded >= count
 
-    await eventually(enough, within_s=20)
+    await eventually(enough, within_s=within_s)
     return client.track(track_id)
 
 

@@ -115,12 +115,8 @@ async def test_a_room_that_moves_to_another_node_is_followed_with_another_token(
     async with ordinary, mixed:
         await _see_each_other(mixed, ordinary, (60, 190))
         session = mixed.tunnel.id
-        async with running_sfu(tokens=world.tokens, nodes=RedisMediaNodes(redis), node_id="second"):
-
-            async def both() -> bool:
-                return len(await world.media_nodes.nodes()) == 2
-
-            await eventually(both)
+        async with running_sfu(tokens=world.tokens, nodes=RedisMediaNodes(redis), node_id="second") as second:
+            await second.worker._announce()
             draining = asyncio.create_task(site.sfu.worker.drain())
             await eventually(lambda: "second" in _nodes(mixed.signaling), within_s=20)
             await eventually(lambda: _all_connected(mixed) and _all_connected(ordinary), within_s=20)

@@ -121,6 +121,50 @@ def test_silence_ends_it_and_other_credentials_begin_anew() -> None:
     assert [address for _, address in made.tick(20.0)] == [("127.0.0.1", 3)]
 
 
+def connected() -> tuple[ControllingAgent, tuple[str, int]]:
+    made = agent()
+    check, address = made.tick(0.0)[0]
+    assert made.receive(reply(check, 9), address, 0.0)
+    return made, address
+
+
+def test_a_consent_check_without_an_answer_is_repeated_soon_and_one_with_it_is_not() -> None:
+    made, address = connected()
+    sent = [now / 10 for now in range(1, 60) if made.tick(now / 10)]
+    assert sent == [2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5]
+    assert made.silence(5.5) == 5.5
+    check, _ = made.tick(6.0)[0]
+    assert made.receive(reply(check, 9), address, 6.1)
+    assert made.silence(6.1) == 0.0
+    assert made.tick(8.5) == []
+    assert len(made.tick(8.6)) == 1
+
+
+def test_a_restart_keeps_the_pair_until_the_peers_new_credentials_answer() -> None:
+    made, address = connected()
+    made.restart("efgh")
+    check, to = made.tick(5.0)[0]
+    assert (stun.parse(check).username, to) == ("wxyz:efgh", address)  # the path may come back before signaling answers
+    made.connect("wxy2", "r" * 24, [("127.0.0.1", 3)], 6.0)
+    assert (made.state, made.selected) == ("connected", address)
+    assert made.silence(6.0) == 6.0  # the peer's consent is as old as it was
+    check, to = made.tick(6.0)[0]
+    assert (stun.parse(check).username, to) == ("wxy2:efgh", ("127.0.0.1", 3))
+    assert not made.receive(reply(check, 9), to, 6.1), "the former password"
+    assert made.receive(reply(check, 9, "r" * 24), to, 6.1)
+    assert made.selected == ("127.0.0.1", 3)
+
+
+def test_consent_that_does_not_come_back_is_the_end_whatever_is_restarted() -> None:
+    made, _ = connected()
+    states: list[str] = []
+    for now in range(1, 32):
+        made.connect(f"wx{now}", "r" * 24, [("127.0.0.1", 3)], float(now))
+        made.tick(float(now))
+        states.append(made.state)
+    assert states == [*["connected"] * int(SILENCE_S), "failed"]
+
+
 @given(st.binary(max_size=200))
 def test_no_datagram_breaks_the_agent(data: bytes) -> None:
     assert not agent().receive(data, ("127.0.0.1", 1), 0.0)

@@ -170,6 +170,19 @@ def test_a_peer_that_leaves_a_gap_without_end_is_too_far_behind() -> None:
     assert len(stream.receive(Frame(FrameType.SIGNAL, 0, b"", 0), 0)) == MAX_FRAMES
 
 
+def test_what_waits_for_a_missing_frame_is_bounded_in_bytes_too() -> None:
+    session = TunnelSession()
+    for number in range(1, 5):
+        session.receive(Frame(FrameType.SIGNAL, 0, bytes(262_144), number), 0.0)
+    session.receive(Frame(FrameType.SIGNAL, 0, bytes(262_144), 1), 0.0)  # once more: nothing is kept twice
+    with pytest.raises(ProtocolError, match="too-far-behind"):
+        session.receive(Frame(FrameType.SIGNAL, 0, b"{}", 5), 0.0)
+    whole = TunnelSession()
+    for number in (1, 2, 3, 0):
+        events = whole.receive(Frame(FrameType.SIGNAL, 0, bytes(262_144), number), 0.0)
+    assert len(events) == 4
+
+
 def test_what_was_not_sent_cannot_be_acknowledged() -> None:
     stream = Reliable()
     stream.send(FrameType.SIGNAL, b"x")

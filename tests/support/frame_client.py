@@ -154,10 +154,11 @@ class FrameMedia:
     def track(self, track_id: str) -> Arrived | None:
         return next((one for one in self.arrived.values() if one.opened.track_id == track_id), None)
 
-    def publish(self, shade: int, *, level: int = 0x80 | 20) -> None:
-        """Sound, and pictures of two layers."""
-        layers = [c.LayerStream(stream=3, rid="q", width=160, height=96)]
-        layers.append(c.LayerStream(stream=5, rid="h", width=320, height=192))
+    def publish(self, shade: int, *, level: int = 0x80 | 20, is_small: bool = False) -> None:
+        """Sound, and pictures of two layers, or small ones alone."""
+        layers = [c.LayerStream(stream=3, rid="" if is_small else "q", width=160, height=96)]
+        if not is_small:
+            layers.append(c.LayerStream(stream=5, rid="h", width=320, height=192))
         sound = [c.LayerStream(stream=1)]
         self.gateway.control(
             c.OpenTrack(track_id=f"{self.name}-audio", kind="audio", source="microphone", codec="opus", streams=sound)
@@ -308,10 +309,10 @@ class TunnelledBrowser(FrameMedia):
         await self.signaling.send("JoinRoom", {"roomId": room, "token": token, "capabilities": {"mesh": True}})
         self.joined = await self.signaling.payload("RoomJoined")
 
-    def publish(self, shade: int, *, level: int = 0x80 | 20) -> None:
+    def publish(self, shade: int, *, level: int = 0x80 | 20, is_small: bool = False) -> None:
         for stream in (1, 3, 5):
             self.tunnel.session.open(stream)
-        super().publish(shade, level=level)
+        super().publish(shade, level=level, is_small=is_small)
 
     async def close(self) -> None:
         await self.stop()

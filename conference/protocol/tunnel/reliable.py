@@ -25,6 +25,7 @@ class Reliable:
         self._next_out = 0
         self._expected = 0
         self._early: dict[int, Frame] = {}
+        self._early_bytes = 0
         self._unacknowledged = 0
         self._oldest_at: float | None = None
 
@@ -66,11 +67,16 @@ class Reliable:
             return []
         if ahead >= MAX_FRAMES:
             raise ProtocolError("too-far-behind", "too much is missing in between")
-        self._early.setdefault(frame.sequence, frame)
+        if frame.sequence not in self._early:
+            self._early[frame.sequence] = frame
+            self._early_bytes += len(frame.payload)
         ready = []
         while (following := self._early.pop(self._expected, None)) is not None:
+            self._early_bytes -= len(following.payload)
             ready.append(following)
             self._expected = (self._expected + 1) & 0xFFFF
+        if self._early_bytes > MAX_BYTES:  # no peer keeps more for a repetition
+            raise ProtocolError("too-far-behind", "too much waits for what is missing")
         return ready
 
     def ack(self) -> Frame:

@@ -1,6 +1,7 @@
 """One transport to an SFU: a UDP socket with ICE (controlling), DTLS (client) and SRTP on it.
 
-Datagrams go to candidates that `allows` knows and to no others: an offer may have passed through a client.
+Datagrams go to candidates that `allows` knows and to no others: an offer may have passed through a client. A path that
+falls silent is tried by another socket and by an ICE restart, and has failed when consent is over.
 """
 
 import asyncio
@@ -23,6 +24,9 @@ from conference.protocol.rtp import RtpPacket
 MAX_READS: Final = 64  # datagrams a turn of the loop
 BUFFER: Final = 1_048_576  # bytes that wait in the socket
 CLOSE_S: Final = 2.0
+SILENT_S: Final = 5.0  # without an answer to consent checks
+RENEW_S: Final = (SILENT_S, 10.0, 20.0)  # of silence: each time the path is begun anew
+DRAINS: Final = 16  # turns of reading before a path is called silent
 PathState = Literal["new", "connecting", "connected", "failed", "closed"]
 
 
@@ -41,11 +45,13 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class PathCallbacks:
-    """Plain RTP and RTCP that came, and the path's state."""
+    """Plain RTP and RTCP that came, and the path's state. `silent` is called when the path is begun anew: whoever
+    offers on it does so by `MediaPath.restart`."""
 
     rtp: Callable[[bytes], None]
     rtcp: Callable[[bytes], None]
     state: Callable[[PathState], None]
+    silent: Callable[[], None] = lambda: None
 
 
 class MediaPath:
@@ -62,6 +68,8 @@ class MediaPath:
         self._dtls: DtlsEndpoint | None = None
         self._srtp: SrtpTransform | None = None
         self._is_started = False
+        self._is_secure = False
+        self._renewals = 0  # of the silence that there is
         self.state: PathState = "new"
         self.dropped = 0
 
@@ -102,14 +110,39 @@ class MediaPath:
 
     def _open(self, family: socket.AddressFamily) -> bool:
         if self._socket is None:
-            made = socket.socket(family, socket.SOCK_DGRAM)
-            made.setblocking(False)
-            with contextlib.suppress(OSError):
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-            self._socket = made
-            asyncio.get_running_loop().add_reader(made.fileno(), self._read)
-        return self._socket.family == family
+            self._use(socket.socket(family, socket.SOCK_DGRAM))
+        return self._socket is not None and self._socket.family == family
+
+    def _use(self, made: socket.socket) -> None:
+        made.setblocking(False)
+        with contextlib.suppress(OSError):
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        self._socket = made
+        asyncio.get_running_loop().add_reader(made.fileno(), self._read)
+
+    def _give_back(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    # --- beginning anew ---
+    def restart(self) -> None:
+        """Other credentials of ours for the next description (RFC 8445 9). DTLS and SRTP go on."""
+        self._pwd = self._services.token(24)
+        self._agent.restart(self._services.token(8))
+
+    def _renew(self) -> None:
+        """Another socket: what has forgotten or blocks the way of the former one may let this one through."""
+        if self._socket is None:
+            return
+        try:
+            made = socket.socket(self._socket.family, socket.SOCK_DGRAM)
+        except OSError:  # none to be had: the former one goes on
+            return
+        self._give_back()
+        self._use(made)
 
     def _check(self) -> None:
         for data, address in self._agent.tick(self._services.clock()):
@@ -119,9 +152,25 @@ class MediaPath:
         """Call it every 20 ms or so."""
         if self.state in {"new", "failed", "closed"}:
             return
+        if self._silence >= SILENT_S:  # unless it is we who were late
+            for _ in range(DRAINS):
+                self._read()
         self._check()
         if self._agent.state == "failed":
             self._set("failed")
+        elif self._silence < SILENT_S:
+            self._renewals = 0
+            if self._is_secure:
+                self._set("connected")
+        elif self._renewals < len(RENEW_S) and self._silence >= RENEW_S[self._renewals]:
+            self._renewals += 1
+            self._set("connecting")
+            self._renew()
+            self._callbacks.silent()
+
+    @property
+    def _silence(self) -> float:
+        return self._agent.silence(self._services.clock())
 
     # --- datagrams ---
     def _read(self) -> None:
@@ -193,6 +242,7 @@ class MediaPath:
 
     def _dtls_changed(self, state: DtlsState) -> None:
         if state == "connected":
+            self._is_secure = True
             self._set("connected")
         elif state in {"failed", "closed"}:
             self._set("failed")
@@ -208,7 +258,4 @@ class MediaPath:
         if self._dtls is not None:
             with contextlib.suppress(Exception):  # whatever state OpenSSL is in, the socket goes
                 await asyncio.wait_for(self._dtls.close(), CLOSE_S)
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+        self._give_back()

@@ -140,14 +140,14 @@ class FramePeer:
         return True
 
     def _joined(self, payload: Envelope, envelope: Envelope) -> bool:
-        self._uplink.epoch = int(payload.get("epoch", 0))
+        self._uplink.epoch = int(payload.get("epoch", 0))  # an offer of another one is refused
         if envelope.get("type") == "Resumed":
             self._uplink.resend()
             self._repeat()
         return False
 
     def _failed(self, payload: Envelope, envelope: Envelope) -> bool:
-        self._uplink.refused(envelope.get("replyTo"))
+        self._uplink.refused(envelope.get("replyTo"), retryable=payload.get("retryable") is True)
         return False
 
     def signal_from_client(self, envelope: Envelope) -> Envelope | None:
@@ -205,9 +205,13 @@ class FramePeer:
         if self._downlink is not None:
             self._downlink.key_frame(message.stream)
 
-    def frame(self, frame: Frame) -> None:
-        """Raises ProtocolError `bad-frame`."""
-        self._uplink.frame(frame)
+    def frame(self, frame: Frame, lost: int = 0) -> None:
+        """`lost` frames of the stream did not come before it. Raises ProtocolError `bad-frame`."""
+        self._uplink.frame(frame, lost)
+
+    def drop(self, frame: Frame) -> None:
+        """More than the session may send."""
+        self._uplink.drop(frame)
 
     # --- time and end ---
     def _start(self) -> None:
@@ -272,6 +276,7 @@ _FROM_SERVER: Final[dict[str, Callable[[FramePeer, Envelope, Envelope], bool]]] 
     "IceCandidate": FramePeer._candidate,
     "RoomJoined": FramePeer._joined,
     "Resumed": FramePeer._joined,
+    "SwitchTopology": FramePeer._joined,
     "Error": FramePeer._failed,
 }
 _CONTROLS: Final[dict[type[c.ControlMessage], Callable[[FramePeer, Any], None]]] = {

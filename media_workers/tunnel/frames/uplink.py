@@ -20,7 +20,7 @@ from conference.protocol.negotiation_client import (
     publish_offer,
     read_answer,
 )
-from conference.protocol.packetizing import opus
+from conference.protocol.packetizing import h264, opus, vp8
 from conference.protocol.packetizing.h264 import H264Packetizer
 from conference.protocol.packetizing.sending import MAX_PAYLOAD, OutgoingStream
 from conference.protocol.packetizing.vp8 import Vp8Packetizer
@@ -30,6 +30,8 @@ from media_workers.tunnel.frames.path import MediaPath, PathCallbacks, PathState
 
 KEY_FRAME_S: Final = 0.3
 REPORT_S: Final = 1.0
+AGAIN_S: Final = 1.0  # before the first repetition of an offer; each next pause is twice as long
+MAX_AGAIN: Final = 5
 Envelope = dict[str, Any]
 
 
@@ -42,6 +44,7 @@ class Layer:
     out: OutgoingStream
     packetizer: Vp8Packetizer | H264Packetizer | None
     key_frames: KeyFrameThrottle
+    is_broken: bool = True  # a picture was lost before it had a number: nobody would miss it, so a key frame is next
     is_muted: bool = False
     is_talking: bool = False
     report_at: float = 0.0
@@ -88,6 +91,8 @@ class Uplink:
         self._count = 0
         self._outstanding: Envelope | None = None
         self._is_dirty = False
+        self._tries = 0  # of an offer that signaling or the SFU could not take
+        self._again_at: float | None = None
         self._session = services.number()
         self.epoch = 0
         self.dropped = 0  # frames that had no stream or no way
@@ -103,6 +108,7 @@ class Uplink:
         self._former = self._path
         self._path = self._make_path()
         self._outstanding = None
+        self._tries, self._again_at = 0, None
         self._is_dirty = bool(self._slots)
         self._offer()
 
@@ -110,8 +116,21 @@ class Uplink:
         def changed(state: PathState) -> None:
             self._changed(path, state)
 
-        path = MediaPath(self._services, self._allows, PathCallbacks(lambda data: None, self._feedback, changed))
+        def silent() -> None:
+            self._restart(path)
+
+        path = MediaPath(
+            self._services, self._allows, PathCallbacks(lambda data: None, self._feedback, changed, silent)
+        )
         return path
+
+    def _restart(self, path: MediaPath) -> None:
+        """By an offer with other credentials. Where the SFU misses the subscribe transport too, it restarts that one by
+        an offer of its own."""
+        if path is self._path:
+            path.restart()
+            self._is_dirty = True
+            self._offer()
 
     def _changed(self, path: MediaPath, state: PathState) -> None:
         if path is not self._path:
@@ -128,7 +147,7 @@ class Uplink:
         path = self._path
         if not self._is_dirty or self._outstanding is not None or path is None or not self._slots:
             return
-        self._is_dirty = False
+        self._is_dirty, self._again_at = False, None
         self._count += 1
         text = publish_offer(path.local, self._sections(), session_id=self._session, version=self._count)
         payload = {
@@ -174,6 +193,7 @@ class Uplink:
         if outstanding is None or payload.get("negotiationId") != outstanding["payload"]["negotiationId"]:
             return
         self._outstanding = None
+        self._tries = 0
         answer = read_answer(str(payload.get("sdp", "")))
         for slot in self._slots:
             section = answer.sections.get(slot.mid)
@@ -185,11 +205,16 @@ class Uplink:
             self._path.connect(answer.remote, answer.candidates)
         self._offer()
 
-    def refused(self, reply_to: object) -> None:
-        """Signaling answered a message of ours by Error."""
-        if self._outstanding is not None and reply_to == self._outstanding["id"]:
-            self._outstanding = None
-            self._offer()
+    def refused(self, reply_to: object, *, retryable: bool = False) -> None:
+        """Signaling answered a message of ours by Error. What it cannot serve just now is said again, a few times."""
+        if self._outstanding is None or reply_to != self._outstanding["id"]:
+            return
+        self._outstanding = None
+        if retryable and self._tries < MAX_AGAIN:
+            jitter = 0.5 + self._services.number() / 2**33
+            self._again_at = self._services.clock() + AGAIN_S * 2**self._tries * jitter
+            self._tries += 1
+        self._offer()
 
     def candidate(self, payload: Envelope) -> bool:
         """Whether a candidate was of this transport."""
@@ -283,16 +308,30 @@ class Uplink:
         former = self._former
         return former if former is not None and former.state == "connected" else None
 
-    def frame(self, frame: Frame) -> None:
+    def frame(self, frame: Frame, lost: int = 0) -> None:
+        """`lost` frames of the stream did not come before it. Raises ProtocolError `bad-frame`."""
         layer, path = self._layers.get(frame.stream), self._way
         if layer is None or path is None or layer.is_muted or not layer.out.payload_type:
-            self.dropped += 1
+            self.drop(frame)
             return
         is_video = layer.packetizer is not None
         if is_video != (frame.type is FrameType.VIDEO):
             raise ProtocolError("bad-frame", "the stream is not one for this type")
+        layer.is_broken = layer.is_broken or lost > 0
+        if is_video and layer.is_broken and not _is_key_frame(layer, frame.payload):
+            self.dropped += 1
+            layer.key_frames.request(self._services.clock())
+            return
+        layer.is_broken = False
         for packet in self._video(layer, frame) if is_video else self._audio(layer, frame):
             path.send_rtp(packet)
+
+    def drop(self, frame: Frame) -> None:
+        """It does not go to the SFU. Packets are numbered after this, so that receivers see no gap."""
+        self.dropped += 1
+        layer = self._layers.get(frame.stream)
+        if layer is not None and not frame.flags & DISCARDABLE:
+            layer.is_broken = True
 
     def _video(self, layer: Layer, frame: Frame) -> list[Any]:
         assert layer.packetizer is not None
@@ -329,7 +368,10 @@ class Uplink:
                     self._way.send_rtp(repair)
 
     def tick(self, now: float) -> None:
-        """Checks, key frame requests and sender reports that are due."""
+        """Checks, offers, key frame requests and sender reports that are due."""
+        if self._again_at is not None and now >= self._again_at:
+            self._is_dirty = True
+            self._offer()
         for path in (self._path, self._former):
             if path is not None:
                 path.tick()
@@ -347,6 +389,12 @@ class Uplink:
         for path in (self._path, self._former):
             if path is not None:
                 await path.close()
+
+
+def _is_key_frame(layer: Layer, picture: bytes) -> bool:
+    if isinstance(layer.packetizer, Vp8Packetizer):
+        return vp8.is_key_frame(picture)
+    return h264.is_key_frame(picture)
 
 
 def _packetizer(codec: str, picture_id: int, tl0: int) -> Vp8Packetizer | H264Packetizer | None:
