@@ -25,15 +25,34 @@ NO_WEBRTC: Final = """(() => {
     }
   };
 })()"""
+# What the playout worklet told last.
+PLAYOUT: Final = """(() => {
+  const Plain = globalThis.AudioWorkletNode;
+  globalThis.AudioWorkletNode = class extends Plain {
+    constructor(...given) {
+      super(...given);
+      this.port.addEventListener('message', ({ data }) => (globalThis.playout = data));
+    }
+  };
+})()"""
+# Each tenth packet of sound that comes by the tunnel is lost.
+LOSE: Final = """() => {
+  const { session } = parley.call.transports.tunnel;
+  const receive = session.receive.bind(session);
+  let count = 0;
+  session.receive = (frame, now) => {
+    if (frame.type !== 2 || (count += 1) % 10) receive(frame, now);
+  };
+}"""
 KINDS: Final = {"websocket": "websocket", "stream": "streaming", "poll": "longpoll"}
 
 
-async def _meet(arrive: Arrive, way: str) -> tuple[Visitor, Visitor]:
-    """One by WebRTC, and one by the tunnel."""
+async def _meet(arrive: Arrive, way: str, script: str = NO_WEBRTC) -> tuple[Visitor, Visitor]:
+    """One by WebRTC, and one by the tunnel, whose page runs `script` first."""
     direct, tunnelled = await asyncio.gather(arrive(RED), arrive(GREEN))
     meeting_id = await direct.create_meeting(recording=False)
     await direct.join(consent=None)
-    await tunnelled.page.add_init_script(NO_WEBRTC)
+    await tunnelled.page.add_init_script(script)
     await tunnelled.page.goto(f"/m/{meeting_id}?way={way}")
     await expect(tunnelled.page.get_by_test_id("join-button")).to_be_visible()
     await tunnelled.join(consent=None)
@@ -83,6 +102,19 @@ async def test_a_tunnel_that_is_lost_is_made_anew(arrive: Arrive) -> None:
     await wait_for(replaced, "the call has a new tunnel")
     await direct.sees(tunnelled)
     await tunnelled.sees(direct)
+
+
+async def test_sound_that_is_lost_is_concealed(arrive: Arrive) -> None:
+    direct, tunnelled = await _meet(arrive, "websocket", PLAYOUT)
+    await tunnelled.hears(direct)
+    before = await tunnelled.evaluate("playout.concealed")
+    await tunnelled.evaluate(LOSE)
+
+    async def concealed() -> bool:
+        return bool(await tunnelled.evaluate("playout.concealed") - before > 20 * 960)
+
+    await wait_for(concealed, "20 lost packets are concealed")
+    await tunnelled.hears(direct)
 
 
 async def test_a_screen_is_shared_out_of_the_tunnel_and_into_it(arrive: Arrive) -> None:
