@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.onsets import MICROPHONE, PROBE, SOUND_OF, matched
+from tests.bench.process_tree import come_first
 from tests.bench.results import Result, percentile
 from tests.bench.visiting import sit_down
 from tests.support import browser, media
@@ -71,6 +72,7 @@ async def _delays(system: System, folder: Path, way: Way) -> list[float]:
         )
         await host.evaluate(f"() => listen('sent', {MICROPHONE})")
         await guest.evaluate(f"userId => listen('heard', ({SOUND_OF})(userId).media)", host.user_id)
+        come_first(system.process.pid)
         await asyncio.sleep(SETTLE_S + LISTEN_S)
         sent = await host.evaluate("() => onsets('sent')")
         heard = await guest.evaluate("() => onsets('heard')")
