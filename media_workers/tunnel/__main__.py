@@ -31,5 +31,14 @@ async def main() -> int:
     return 0
 
 
+def _loop_factory() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # late: it exists only where the platform has it
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    with asyncio.Runner(loop_factory=_loop_factory) as runner:
+        sys.exit(runner.run(main()))

@@ -10,12 +10,13 @@ import asyncio
 import statistics
 import subprocess
 import tempfile
-from bisect import bisect_left
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.bench.onsets import MICROPHONE, PROBE, SOUND_OF, matched
+from tests.bench.process_tree import come_first
 from tests.bench.results import Result, percentile
 from tests.bench.visiting import sit_down
 from tests.support import browser, media
@@ -25,10 +26,8 @@ from tests.support.system import System, running
 from tests.support.visitor import wait_for
 
 NAMES: Final = ("media.mouth_to_ear_p95_ms", "media.mouth_to_ear_mesh_p95_ms", "media.mouth_to_ear_turn_tcp_p95_ms")
-PROBE: Final = Path(__file__).with_name("mouth_to_ear_probe.js")
 SETTLE_S: Final = 5.0
 LISTEN_S: Final = 30.0
-LATEST_MS: Final = 900.0
 
 
 @dataclass(frozen=True)
@@ -68,27 +67,16 @@ async def _delays(system: System, folder: Path, way: Way) -> list[float]:
         await host.join(consent=None)
         await guest.open_meeting(meeting_id)
         await guest.join(consent=None)
-        received = """userId => [...parley.call.topology.received.values()]
-          .find(({info}) => info.userId === userId && info.source === 'microphone')"""
         await wait_for(
-            lambda: guest.evaluate(f"userId => Boolean(({received})(userId))", host.user_id), "sound comes", 20
+            lambda: guest.evaluate(f"userId => Boolean(({SOUND_OF})(userId))", host.user_id), "sound comes", 20
         )
-        await host.evaluate("() => listen('sent', parley.call.transports.local.get('microphone').track)")
-        await guest.evaluate(f"userId => listen('heard', ({received})(userId).media)", host.user_id)
+        await host.evaluate(f"() => listen('sent', {MICROPHONE})")
+        await guest.evaluate(f"userId => listen('heard', ({SOUND_OF})(userId).media)", host.user_id)
+        come_first(system.process.pid)
         await asyncio.sleep(SETTLE_S + LISTEN_S)
         sent = await host.evaluate("() => onsets('sent')")
         heard = await guest.evaluate("() => onsets('heard')")
-    return _matched([at for at in sent if at >= sent[0] + SETTLE_S * 1000], heard)
-
-
-def _matched(sent: list[float], heard: list[float]) -> list[float]:
-    """For each beep the time until it was heard; a beep that was not heard within 0.9 s counts for nothing."""
-    delays = []
-    for at in sent:
-        index = bisect_left(heard, at)
-        if index < len(heard) and heard[index] - at < LATEST_MS:
-            delays.append(heard[index] - at)
-    return delays
+    return matched([at for at in sent if at >= sent[0] + SETTLE_S * 1000], heard)
 
 
 def run() -> list[Result]:

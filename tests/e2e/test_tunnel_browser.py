@@ -25,6 +25,25 @@ NO_WEBRTC: Final = """(() => {
     }
   };
 })()"""
+# What the playout worklet told last.
+PLAYOUT: Final = """(() => {
+  const Plain = globalThis.AudioWorkletNode;
+  globalThis.AudioWorkletNode = class extends Plain {
+    constructor(...given) {
+      super(...given);
+      this.port.addEventListener('message', ({ data }) => (globalThis.playout = data));
+    }
+  };
+})()"""
+# Each tenth packet of sound that comes by the tunnel is lost.
+LOSE: Final = """() => {
+  const { session } = parley.call.transports.tunnel;
+  const receive = session.receive.bind(session);
+  let count = 0;
+  session.receive = (frame, now) => {
+    if (frame.type !== 2 || (count += 1) % 10) receive(frame, now);
+  };
+}"""
 KINDS: Final = {"websocket": "websocket", "stream": "streaming", "poll": "longpoll"}
 
 
@@ -33,11 +52,11 @@ NO_PROCESSORS: Final = "delete globalThis.MediaStreamTrackProcessor"
 
 
 async def _meet(arrive: Arrive, way: str, *scripts: str) -> tuple[Visitor, Visitor]:
-    """One by WebRTC, and one by the tunnel, in whose page the scripts run first."""
+    """One by WebRTC, and one by the tunnel, whose page runs the scripts first, without WebRTC where there are none."""
     direct, tunnelled = await asyncio.gather(arrive(RED), arrive(GREEN))
     meeting_id = await direct.create_meeting(recording=False)
     await direct.join(consent=None)
-    for script in (NO_WEBRTC, *scripts):
+    for script in scripts or (NO_WEBRTC,):
         await tunnelled.page.add_init_script(script)
     await tunnelled.page.goto(f"/m/{meeting_id}?way={way}")
     await expect(tunnelled.page.get_by_test_id("join-button")).to_be_visible()
@@ -63,7 +82,7 @@ async def test_a_browser_in_the_tunnel_is_seen_and_heard_and_sees_and_hears(arri
 
 
 async def test_a_browser_without_track_processors_is_seen_and_heard_all_the_same(arrive: Arrive) -> None:
-    direct, tunnelled = await _meet(arrive, "websocket", NO_PROCESSORS)
+    direct, tunnelled = await _meet(arrive, "websocket", NO_WEBRTC, NO_PROCESSORS)
     assert await tunnelled.evaluate("typeof MediaStreamTrackProcessor") == "undefined"
     await direct.sees(tunnelled)
     await direct.hears(tunnelled)
@@ -99,6 +118,19 @@ async def test_a_tunnel_that_is_lost_is_made_anew(arrive: Arrive) -> None:
     await wait_for(replaced, "the call has a new tunnel")
     await direct.sees(tunnelled)
     await tunnelled.sees(direct)
+
+
+async def test_sound_that_is_lost_is_concealed(arrive: Arrive) -> None:
+    direct, tunnelled = await _meet(arrive, "websocket", PLAYOUT)
+    await tunnelled.hears(direct)
+    before = await tunnelled.evaluate("playout.concealed")
+    await tunnelled.evaluate(LOSE)
+
+    async def concealed() -> bool:
+        return bool(await tunnelled.evaluate("playout.concealed") - before > 20 * 960)
+
+    await wait_for(concealed, "20 lost packets are concealed")
+    await tunnelled.hears(direct)
 
 
 async def test_a_screen_is_shared_out_of_the_tunnel_and_into_it(arrive: Arrive) -> None:

@@ -78,15 +78,22 @@ def trusting(certificate: Path) -> str:
 
 
 async def context_of(
-    browser: Browser, *, viewport: tuple[int, int] = DESKTOP, scheme: str = "dark", base_url: str
+    browser: Browser,
+    *,
+    viewport: tuple[int, int] = DESKTOP,
+    scheme: str = "dark",
+    base_url: str,
+    runs_anything: bool = False,
 ) -> BrowserContext:
-    """A fresh profile that may use camera and microphone."""
+    """A fresh profile that may use camera and microphone. With `runs_anything` pages' content security policies do not
+    count: a probe may then bring a worklet of its own."""
     return await browser.new_context(
         base_url=base_url,
         viewport={"width": viewport[0], "height": viewport[1]},
         color_scheme="dark" if scheme == "dark" else "light",
         permissions=["camera", "microphone"],
         ignore_https_errors=True,
+        bypass_csp=runs_anything,
         reduced_motion="reduce",
     )
 

@@ -5,6 +5,7 @@ import { continued, periodOf } from '../protocol/tunnel/concealment.js';
 import { RtpClock, activeLayers, fit, inside, layersOf, levelOf } from '../protocol/tunnel/encoding.js';
 import { CONTROL, KEY, VIDEO, makeFrame } from '../protocol/tunnel/frame.js';
 import { JitterBuffer } from '../protocol/tunnel/jitter.js';
+import { Lateness } from '../protocol/tunnel/lateness.js';
 import { TunnelSession } from '../protocol/tunnel/session.js';
 import { TunnelMedia } from '../protocol/tunnel/tunnel_media.js';
 
@@ -17,15 +18,18 @@ const pull = (buffer, ms) => {
   return out;
 };
 
-test('sound begins when enough waits, and a dry buffer waits for more the next time', () => {
+test('sound begins when enough waits, and again after it has run dry', () => {
   const buffer = new JitterBuffer();
   buffer.put(0, packet());
   assert.ok(pull(buffer, 10).every((sample) => sample === 0));
   buffer.put(20 * MS, packet());
   assert.ok(pull(buffer, 40).every((sample) => sample === 1));
-  const before = buffer.target;
   pull(buffer, 10);
-  assert.deepEqual([buffer.dry, buffer.target - before, buffer.position], [1, 10 * MS, null]);
+  assert.deepEqual([buffer.dry, buffer.position], [1, null]);
+  buffer.put(40 * MS, packet());
+  assert.equal(buffer.position, null);
+  buffer.put(60 * MS, packet());
+  assert.equal(buffer.position, 40 * MS);
 });
 
 test('the position is the time stamp of the next sample, also over its wrap', () => {
@@ -36,7 +40,7 @@ test('the position is the time stamp of the next sample, also over its wrap', ()
   assert.equal(buffer.position, 10 * MS);
 });
 
-test('what was never needed for two seconds is left out', () => {
+test('what nobody needs is left out', () => {
   const buffer = new JitterBuffer();
   let at = 0;
   const put = () => buffer.put((at += 20 * MS), packet());
@@ -72,6 +76,19 @@ test('in calm little waits, and what is late again and again is waited for', () 
   const most = minute(stalls, (number) => (number % 75 === 0 ? 120 : 5));
   assert.ok(stalls.dry < 10, String(stalls.dry));
   assert.ok(most < 260, String(most));
+});
+
+test('what packets need is what they are late by, but for the worst half second of ten', () => {
+  const late = new Lateness();
+  const add = (value, seconds) => late.add(1000 + value * MS, seconds * 48_000);
+  for (let tenth = 0; tenth < 50; tenth += 1) add(tenth === 30 ? 200 : tenth % 11, tenth / 10);
+  assert.deepEqual([late.earliest, late.needed], [1000, 10 * MS]);
+  add(150, 5.6);
+  assert.equal(late.needed / MS, 150); // twice is waited for
+  for (let tenth = 60; tenth < 170; tenth += 1) add(1, tenth / 10);
+  assert.deepEqual([late.earliest, late.needed], [1000 + MS, 0]); // and forgotten
+  add(-900, 18);
+  assert.deepEqual([late.earliest, late.needed], [1000 - 900 * MS, 0]); // another clock
 });
 
 test('no more than a second waits, and a new talk does not begin with the end of the former', () => {

@@ -5,7 +5,7 @@
 
 const MS = 48;
 /** Periods that are looked for: voices have 67 to 400 Hz. */
-const SHORTEST = 2.5 * MS;
+export const SHORTEST = 2.5 * MS;
 export const LONGEST = 15 * MS;
 /** What is compared to find one. */
 const TEMPLATE = 5 * MS;

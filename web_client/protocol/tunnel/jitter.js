@@ -1,22 +1,22 @@
 /**
  * Sound that waits to be played: takes packets as the network brings them and gives samples as the sound card wants them.
  *
- * Playing begins when `target` is waiting; where it runs dry, more is waited for the next time. What has not been needed
- * for two seconds but for `spare` is left out again, a pitch period at a time, so that a burst does not stay as delay. What is
- * missing between two packets, and what comes after the last one where it runs dry, is concealed. Pure: runs in the
- * AudioWorklet and in Node.
+ * Where it runs dry, what comes then is played later, by as much as it was late. What is later than packets need (Lateness)
+ * is made up for: a pitch period is left out at a time, so that a burst does not stay as delay. What is missing between two
+ * packets, and what comes after the last one where it runs dry, is concealed. Pure: runs in the AudioWorklet and in Node.
  */
 
-import { BLEND, CONCEALED, LONGEST, LOOK, blend, continued, periodOf } from './concealment.js';
+import { BLEND, CONCEALED, LONGEST, LOOK, SHORTEST, blend, continued, periodOf } from './concealment.js';
+import { Lateness } from './lateness.js';
 
 const RATE = 48_000;
 const MS = RATE / 1000;
-/** What may always wait: more each time that it runs dry, less in calm. */
-const SPARE = { first: 20 * MS, least: 10 * MS, most: 180 * MS, more: 10 * MS, less: 1 * MS };
-const PACKET = 20 * MS;
+/** What waits when playing begins: a packet, and a little. */
+const BEGIN = 30 * MS;
+/** Beyond what packets need. */
+const SPARE = 10 * MS;
 /** Between two periods that are left out. */
 const FASTER = 40 * MS;
-const WINDOW = 2000 * MS;
 /** A pause in the time stamps after which what still waits belongs to the former talk. */
 const PAUSE = 200 * MS;
 const FULL = 1000 * MS;
@@ -27,8 +27,6 @@ const NOTHING = new Float32Array(0);
 export class JitterBuffer {
   /** Samples that wait. */
   waiting = 0;
-  /** Samples that may wait without being needed. */
-  spare = SPARE.first;
   /** Samples that were left out. */
   dropped = 0;
   /** How often it ran dry. */
@@ -43,14 +41,18 @@ export class JitterBuffer {
   #tail = NOTHING;
   /** @type {{timestamp: number, samples: Float32Array, at: number}[]} */
   #chunks = [];
-  #least = Infinity;
-  #window = 0;
-  /** Samples that are to be left out, and played since the last were. */
-  #surplus = 0;
+  /** Samples that were asked for, and what the time stamps were to begin with. */
+  #clock = 0;
+  /** @type {number | null} */
+  #origin = null;
+  #lateness = new Lateness();
+  /** Played since something was left out. */
   #sinceLeftOut = 0;
 
   /** @param {number} timestamp RTP, 48 kHz @param {Float32Array} samples */
   put(timestamp, samples) {
+    this.#origin ??= this.#clock - timestamp;
+    this.#lateness.add(this.#delayOf(timestamp), this.#clock);
     const last = this.#chunks.at(-1);
     if (!this.#isPlaying && last && ((timestamp - last.timestamp) | 0) > PAUSE) this.#skip(this.waiting);
     this.#fill(timestamp, samples);
@@ -58,7 +60,7 @@ export class JitterBuffer {
     this.#end = timestamp + samples.length;
     this.#push(timestamp, samples);
     if (this.waiting > FULL) this.#skip(this.waiting - FULL);
-    if (!this.#isPlaying && this.waiting >= this.target) this.#begin();
+    if (!this.#isPlaying && this.waiting >= BEGIN) this.#begin();
   }
 
   /** What was played while it was dry goes over into what waits. */
@@ -85,9 +87,9 @@ export class JitterBuffer {
     this.concealed += gap;
   }
 
-  /** Samples to wait for before playing begins. What is late enough to let it run dry has made room for its like. */
-  get target() {
-    return this.spare + PACKET;
+  /** How long after its time stamp now is. @param {number} timestamp */
+  #delayOf(timestamp) {
+    return (this.#clock - timestamp - (this.#origin ?? 0)) | 0;
   }
 
   /** The RTP time stamp of the next sample; null while nothing plays. @returns {number | null} */
@@ -98,7 +100,8 @@ export class JitterBuffer {
 
   /** Fills `out`, with silence where there is nothing. @param {Float32Array} out */
   pull(out) {
-    if (this.#isPlaying) this.#hurry(out.length);
+    this.#hurry(out.length);
+    this.#clock += out.length;
     let filled = 0;
     while (this.#isPlaying && filled < out.length) {
       const [first] = this.#chunks;
@@ -115,39 +118,26 @@ export class JitterBuffer {
     out.set(tail, filled);
     out.fill(0, filled + tail.length);
     this.#tail = this.#tail.subarray(tail.length);
-    if (this.#isPlaying) this.#judge(out.length);
   }
 
   #ranDry() {
     this.#isPlaying = false;
     this.#tail = continued(this.#last, CONCEALED);
     this.dry += 1;
-    this.spare = Math.min(SPARE.most, this.spare + SPARE.more);
-    this.#surplus = 0;
-    this.#least = Infinity;
-    this.#window = 0;
   }
 
-  /** @param {number} played samples */
-  #judge(played) {
-    this.#least = Math.min(this.#least, this.waiting);
-    this.#window += played;
-    if (this.#window < WINDOW) return;
-    this.#surplus = Math.max(0, this.#least - this.spare);
-    this.spare = Math.max(SPARE.least, this.spare - SPARE.less);
-    this.#least = Infinity;
-    this.#window = 0;
-  }
-
-  /** Leaves out periods of what is played next, where it is time to. @param {number} played samples, from now on */
+  /** Leaves out periods of what is played next, where that is later than need be. @param {number} played samples, from now on */
   #hurry(played) {
     this.#sinceLeftOut += played;
-    if (this.#surplus <= 0 || this.#sinceLeftOut < FASTER || this.waiting < LOOK) return;
+    const { position } = this;
+    if (position === null || this.#sinceLeftOut < FASTER || this.waiting < LOOK) return;
+    const { earliest, needed } = this.#lateness;
+    const surplus = this.#delayOf(position) - earliest - needed - SPARE;
+    if (surplus < SHORTEST) return;
+    this.#sinceLeftOut = 0;
     const next = this.#next(LOOK);
     const period = periodOf(next);
-    const count = period * Math.floor(Math.min(LONGEST, this.#surplus) / period);
-    this.#surplus -= count || this.#surplus;
-    this.#sinceLeftOut = 0;
+    const count = period * Math.floor(Math.min(LONGEST, surplus) / period);
     if (!count) return;
     this.#skip(count);
     const [{ samples, at }] = this.#chunks;

@@ -68,6 +68,8 @@ export class AudioPlayer {
   #node = null;
   /** @type {AudioDecoder | null} */
   #decoder = null;
+  /** Time stamps of the packets in the decoder. It gives one piece of sound a packet, and counts on as if none were lost. @type {number[]} */
+  #stamps = [];
 
   async open() {
     const context = await audioContext();
@@ -92,10 +94,12 @@ export class AudioPlayer {
     const decoder = /** @type {AudioDecoder} */ (this.#decoder);
     if (decoder.decodeQueueSize > MAX_QUEUE) return;
     const microseconds = Math.round((this.#clock.of(timestamp) * 1000) / 48);
+    this.#stamps.push(timestamp);
     decoder.decode(new EncodedAudioChunk({ type: 'key', timestamp: microseconds, data: payload.subarray(1) }));
   }
 
   #restart() {
+    this.#stamps = [];
     this.#decoder = new AudioDecoder({ output: (data) => this.#decoded(data), error: () => {} }); // the next packet restarts
     this.#decoder.configure({ codec: 'opus', sampleRate: RATE, numberOfChannels: 1 });
   }
@@ -104,8 +108,9 @@ export class AudioPlayer {
   #decoded(data) {
     const samples = new Float32Array(data.numberOfFrames);
     data.copyTo(samples, { planeIndex: 0, format: 'f32-planar' });
-    const timestamp = Math.round(data.timestamp * 0.048) >>> 0;
     data.close();
+    const timestamp = this.#stamps.shift();
+    if (timestamp === undefined) return;
     this.decodedAt = performance.now();
     this.#node?.port.postMessage({ timestamp, samples }, [samples.buffer]);
   }
