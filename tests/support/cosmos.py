@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
+from typing import Final
 
 from aiohttp import web
 
@@ -22,6 +23,7 @@ from local.cosmos.account import Account
 from local.cosmos.server import CosmosServer
 
 KEY = base64.b64encode(b"the key of an emulator, for tests alone").decode()
+PATIENT: Final = Patience(answer_s=30, operation_s=60)  # the machine may be busy with other tests
 _numbers = count(1)
 
 
@@ -31,7 +33,7 @@ class RunningCosmos:
     url: str
     database: str
 
-    def open(self, patience: Patience | None = None, *, url: str | None = None) -> CosmosDatabase:
+    def open(self, patience: Patience = PATIENT, *, url: str | None = None) -> CosmosDatabase:
         """Another client, as of another process; the caller closes it."""
         return CosmosDatabase(url or self.url, self.database, key=Secret(KEY), patience=patience)
 

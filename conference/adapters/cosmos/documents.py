@@ -15,7 +15,7 @@ import msgspec
 
 from conference.adapters.cosmos.client import Document
 from conference.domain.consent import ConsentLog
-from conference.domain.ids import EventId, MeetingId, Secret
+from conference.domain.ids import EventId, MeetingId, Secret, UserId
 from conference.domain.meetings import Meeting, MeetingSettings, Participant, Session, User
 from conference.domain.records import AuditEvent, DomainEvent, MeetingMetadata, Recording, Segment
 
@@ -111,6 +111,12 @@ def consent_document(entry: ConsentLog, position: int) -> Document:
 
 def consent(document: Document) -> ConsentLog:
     return _entity(ConsentLog, document, id=document["consentId"])
+
+
+def decisions_document(meeting_id: MeetingId, user_id: UserId, *, count: int, joins: int) -> Document:
+    """How many decisions a user has taken and how often they have joined: what makes the two follow each other."""
+    values = {"id": item_id("decisions", user_id), "kind": "decisions", "meetingId": meeting_id, "userId": user_id}
+    return values | {"count": count, "joins": joins}
 
 
 def event_document(event: DomainEvent, audit: AuditEvent | None) -> Document:
