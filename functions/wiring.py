@@ -89,8 +89,9 @@ async def build(chosen: Settings | None = None, credential: "AsyncTokenCredentia
 
 
 def _no_answers(record: logging.LogRecord) -> bool:
-    """AsgiFunctionApp logs every answer, tokens and all, at DEBUG on the root logger: never let that out."""
-    return record.module != "_http_asgi"
+    """AsgiFunctionApp logs every answer, tokens and all, at DEBUG on the root logger: never let that out. Nor the
+    Cosmos DB client's remark at each reading of a change feed."""
+    return record.module not in ("_http_asgi", "change_feed_state")
 
 
 def _config(chosen: Settings) -> ApiConfig:

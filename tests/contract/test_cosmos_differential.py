@@ -136,7 +136,7 @@ def _generated(seed: int) -> list[Operation]:
 
 def _operation(chance: random.Random) -> Operation:
     id, condition = chance.choice(IDS), chance.choice(("", "", "current", "stale", "any"))
-    item = {
+    item: dict[str, Any] = {
         "id": id,
         "pk": "k",
         "n": chance.choice((1, 2.5, -3)),

@@ -36,12 +36,13 @@ def camel(name: str) -> str:
 
 
 def item_id(kind: str, id: str) -> str:
-    """Any id of ours, whatever signs it has, as one of an item."""
-    return f"{kind}:{quote(id, safe='-._')}"
+    """Any id of ours, whatever signs it has, as one of an item. Without percent signs: they would meet those of
+    URLs."""
+    return f"{kind}:{quote(id, safe='-._').replace('%', '=')}"
 
 
 def own_id(document: Document) -> str:
-    return unquote(str(document["id"]).partition(":")[2])
+    return unquote(str(document["id"]).partition(":")[2].replace("=", "%"))
 
 
 def _plain(value: Any) -> Any:
@@ -165,10 +166,6 @@ def metadata(document: Document) -> MeetingMetadata:
 def audit_document(entry: AuditEvent) -> Document:
     """The day is of UTC. An entry of no tenant is kept under the empty one."""
     return {"tenantId": "", **_values(entry), "day": moment(entry.at)[:10]}
-
-
-def audit_key(document: Document) -> tuple[str, str]:
-    return document["tenantId"], document["day"]
 
 
 def audit(document: Document) -> AuditEvent:
