@@ -6,22 +6,18 @@ service's documentation decides, and `EXPLAINED` says why ours is the one to tru
 needs any more fails the test, too.
 """
 
-import base64
-import hmac
 import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from email.utils import formatdate
-from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
 import pytest
 
-from tests.support.cosmos import KEY, cosmos_server
+from tests.support.cosmos import cosmos_server, signed
 from tests.support.emulators import free_port, started
 
 pytestmark = pytest.mark.contract
@@ -79,15 +75,10 @@ class Server:
 
     async def send(self, verb: str, link: str, kind: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """`link` is the resource that is signed; of a feed, its owner."""
-        date = formatdate(usegmt=True)
-        text = f"{verb.lower()}\n{kind}\n{link}\n{date.lower()}\n\n"
-        signature = base64.b64encode(hmac.new(base64.b64decode(KEY), text.encode(), sha256).digest()).decode()
         is_feed = verb == "POST"
         address = f"{self.url}/{quote(link)}{f'/{kind}' if is_feed and link else kind if is_feed else ''}"
         sent = {
-            "authorization": quote(f"type=master&ver=1.0&sig={signature}", safe=""),
-            "x-ms-date": date,
-            "x-ms-version": "2020-07-15",
+            **signed(verb, link, kind),
             "Content-Type": "application/json",
             **{name.replace("_", "-"): value for name, value in headers.items()},
         }

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from azure.cosmos.exceptions import (
 )
 
 from local.cosmos.faults import Fault
-from tests.support.cosmos import KEY, RunningCosmos, cosmos_server
+from tests.support.cosmos import KEY, RunningCosmos, cosmos_server, signed
 
 pytestmark = pytest.mark.contract
 
@@ -386,6 +387,59 @@ async def test_requests_with_no_date_or_no_signature_are_refused(running: Runnin
     async with aiohttp.ClientSession() as http, http.get(address, headers=headers) as answer:
         assert answer.status == 401
         assert (await answer.json())["code"] == "Unauthorized"
+
+
+async def test_faults_are_switched_over_http(running: RunningCosmos, items: ContainerProxy) -> None:
+    fault = {"kind": "unavailable", "times": 1_000, "on": ["read"]}
+    headers = {"Content-Type": "application/json"}
+    async with aiohttp.ClientSession() as http:
+        for body, status in ((fault, 200), ({"kind": "earthquake"}, 400), ([], 400)):
+            sent = {**headers, **signed("POST", "", "faults")}
+            async with http.post(f"{running.url}/faults", json=body, headers=sent) as answer:
+                assert answer.status == status
+        with pytest.raises(CosmosHttpResponseError) as caught:
+            await items.read_item("a", "k")
+        assert _status(caught.value) == 503
+        async with http.delete(f"{running.url}/faults", headers=signed("DELETE", "", "faults")) as answer:
+            assert (await answer.json())["switchedOn"] == 0
+        async with http.delete(f"{running.url}/faults") as answer:
+            assert answer.status == 401
+    with pytest.raises(CosmosResourceNotFoundError):
+        await items.read_item("a", "k")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "", None),
+        ("GET", "dbs/none", None),
+        ("GET", "dbs/none/colls/none/docs/a", None),
+        ("POST", "dbs", b"{"),
+        ("POST", "dbs", b"[]"),
+        ("POST", "dbs", b'{"id": "a/b"}'),
+        ("POST", "dbs", b"\xff\xfe"),
+        ("POST", "dbs", b"[" * 100_000),
+        ("POST", "dbs/tests/colls", b'{"id": "x"}'),
+        ("POST", "dbs/tests/colls/items/docs", b'{"id": "x", "pk": "k"}'),
+        ("PUT", "dbs/tests/colls/items", b"{}"),
+        ("DELETE", "dbs/tests/colls/items/docs", None),
+        ("GET", "dbs/tests/colls/items/sprocs", None),
+        ("PATCH", "unknown", b"{}"),
+    ],
+)
+async def test_no_request_is_a_failure_of_the_server(
+    running: RunningCosmos, items: ContainerProxy, method: str, path: str, body: bytes | None
+) -> None:
+    parts = path.split("/") if path else []
+    is_feed = len(parts) % 2 == 1
+    kind = parts[-1] if is_feed else (parts[-2] if parts else "")
+    link = "/".join(parts[:-1]) if is_feed else path
+    async with aiohttp.ClientSession() as http:
+        sent = signed(method, link, kind)
+        async with http.request(method, f"{running.url}/{path}", data=body, headers=sent) as answer:
+            assert answer.status < 500
+            assert answer.status < 300 if path == "" else answer.status >= 400
+            assert json.loads(await answer.text())
 
 
 async def test_a_throttled_client_waits_as_it_is_told(running: RunningCosmos, items: ContainerProxy) -> None:

@@ -4,12 +4,16 @@ The server is one object with the test, so a test may switch its faults on, move
 """
 
 import base64
+import hmac
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
+from hashlib import sha256
 from itertools import count
 from typing import Final
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -53,6 +57,15 @@ async def cosmos_server(clock: Callable[[], float] = time.time) -> AsyncIterator
         yield running
     finally:
         await runner.cleanup()
+
+
+def signed(verb: str, link: str, kind: str) -> dict[str, str]:
+    """Headers of a request, signed here and not by the SDK. `link` is the resource; of a feed, its owner."""
+    date = formatdate(usegmt=True)
+    text = f"{verb.lower()}\n{kind}\n{link}\n{date.lower()}\n\n"
+    signature = base64.b64encode(hmac.new(base64.b64decode(KEY), text.encode(), sha256).digest()).decode()
+    token = quote(f"type=master&ver=1.0&sig={signature}", safe="")
+    return {"authorization": token, "x-ms-date": date, "x-ms-version": "2020-07-15"}
 
 
 def stores_over(database: CosmosDatabase, ids: Ids) -> Stores:
