@@ -15,14 +15,15 @@ LONGEST_S: Final = 600.0
 @dataclass(slots=True)
 class Fault:
     """Meets the next `times` requests of item operations whose kind (`read`, `query`, `feed`, `write`, `batch`) is
-    named; all of them where `on` is empty. `after_ms` is the delay: what a throttled client is told, how slow is
-    slow."""
+    named; all of them where `on` is empty. It lets `skip` of them through first. `after_ms` is the delay: what a
+    throttled client is told, how slow is slow."""
 
     kind: Kind
     times: int = 1
     on: frozenset[str] = frozenset()
     after_ms: int = 10
     container: str = ""
+    skip: int = 0
 
 
 @dataclass(slots=True)
@@ -42,6 +43,9 @@ class Faults:
         """The fault that this request meets."""
         for fault in self.switched_on:
             if (not fault.on or operation in fault.on) and fault.container in ("", container):
+                if fault.skip > 0:
+                    fault.skip -= 1
+                    continue
                 fault.times -= 1
                 self.met += 1
                 if fault.times <= 0:

@@ -72,4 +72,7 @@ def _unescaped(text: str, at: int) -> str:
             raise QueryError(f"unknown escape in the text at {at}")
         return _ESCAPES[code]
 
-    return _ESCAPE.sub(one, text)
+    try:  # two escapes may be the halves of one sign
+        return _ESCAPE.sub(one, text).encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise QueryError(f"half a sign in the text at {at}") from None

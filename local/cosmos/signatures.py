@@ -12,19 +12,17 @@ from urllib.parse import parse_qsl, unquote
 from local.cosmos.errors import CosmosError
 
 SKEW_S: Final = 900.0  # a date may be off by 15 minutes
-# Kinds of resources that a path may end in: everything before belongs to the resource that is signed.
-_FEEDS: Final = frozenset({"dbs", "colls", "docs", "pkranges"})
 
 
 def check(key: str, verb: str, path: str, headers: Mapping[str, str], now: float) -> None:
     """Raises CosmosError 401 for a wrong or missing signature, 403 for a date that is too far off."""
     parts = [unquote(part) for part in path.strip("/").split("/") if part]
-    is_feed = len(parts) % 2 == 1 and parts[-1] in _FEEDS
+    is_feed = len(parts) % 2 == 1  # it ends in a kind, and its owner is signed
     kind = parts[-1] if is_feed else (parts[-2] if parts else "")
     resource = "/".join(parts[:-1] if is_feed else parts)
     date = headers.get("x-ms-date", "")
     text = f"{verb.lower()}\n{kind}\n{resource}\n{date.lower()}\n{headers.get('date', '').lower()}\n"
-    wanted = hmac.new(base64.b64decode(key), text.encode(), sha256).digest()
+    wanted = hmac.new(base64.b64decode(key), text.encode(errors="backslashreplace"), sha256).digest()
     given = dict(parse_qsl(unquote(headers.get("authorization", "")).replace("+", "%2B")))
     if given.get("type") != "master" or given.get("ver") != "1.0" or not hmac.compare_digest(_bytes(given), wanted):
         raise CosmosError(401, "The input authorization token can't serve the request: its signature is not right.")

@@ -9,14 +9,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
+from conference.adapters.cosmos import CosmosDatabase
 from conference.adapters.memory import memory_stores
 from conference.adapters.memory.clock import ManualClock, SequenceIds
-from conference.adapters.sql import open_database, sql_stores
+from conference.adapters.sql import Database, open_database, sql_stores
 from conference.ports.stores import Stores
 from tests.support.cosmos import RunningCosmos, cosmos_server, stores_over
 from tests.support.engine import ENGINES, Bench, bench
@@ -120,6 +121,26 @@ async def stores(adapter_url: str, ids: SequenceIds) -> AsyncIterator[Stores]:
     """Empty stores of every adapter in turn."""
     async with _stores(adapter_url, ids) as opened:
         yield opened
+
+
+@pytest.fixture(params=ADAPTERS[1:])
+async def twins(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Stores, Stores]]:
+    """Two processes' worth of stores over one database, where an adapter has any."""
+    async with AsyncExitStack() as stack:
+        databases: list[Database | CosmosDatabase]
+        if request.param == "cosmos":
+            running = await stack.enter_async_context(cosmos_server())
+            opened = [running.open(), running.open()]
+            databases = [*opened]
+            twins = [stores_over(database, SequenceIds(n)) for n, database in enumerate(opened)]
+        else:
+            url = stack.enter_context(contextmanager(_database)(request.param, request, tmp_path))
+            sql = [open_database(url), open_database(url)]
+            databases = [*sql]
+            twins = [sql_stores(database, SequenceIds(n)) for n, database in enumerate(sql)]
+        yield twins[0], twins[1]
+        for database in databases:
+            await database.close()
 
 
 @pytest.fixture(params=ENGINES, ids=lambda make: make.name)

@@ -73,6 +73,16 @@ async def test_concurrent_decisions_form_one_chain(store: MeetingStore, meeting:
     assert broken_link(chain) is None
 
 
+async def test_decisions_by_two_processes_form_one_chain(twins: tuple[Stores, Stores], clock: ManualClock) -> None:
+    meeting = a_meeting(clock.now())
+    await twins[0].meetings.create(meeting)
+    decisions = [a_consent(meeting, user(n), clock.now(), n) for n in range(12)]
+    await asyncio.gather(*(twins[n % 2].meetings.record_consent(one) for n, one in enumerate(decisions)))
+    chain = await twins[0].meetings.consents(meeting.id)
+    assert len(chain) == 12
+    assert broken_link(chain) is None
+
+
 async def test_the_database_itself_refuses_a_fork(sql_url: str, clock: ManualClock) -> None:
     database = open_database(sql_url)
     store = sql_stores(database, SequenceIds()).meetings

@@ -1,13 +1,13 @@
 """Port `MeetingStore`: the meeting itself, places and leases."""
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from conference.adapters.memory.clock import ManualClock, SequenceIds
-from conference.adapters.sql import open_database, sql_stores
+from conference.adapters.memory.clock import ManualClock
 from conference.domain.errors import ProtocolError, Refused
 from conference.domain.ids import MeetingId, ParticipantId, Secret, SessionId
 from conference.domain.meetings import Meeting, MeetingSettings, MeetingStatus, Participant, Role, TopologyMode
@@ -250,17 +250,113 @@ async def test_of_200_concurrent_joins_a_room_of_50_admits_50(
     assert await store.live_count(meeting.id, clock.now()) == 50
 
 
-async def test_two_processes_worth_of_engines_admit_no_more(sql_url: str, clock: ManualClock) -> None:
-    databases = [open_database(sql_url), open_database(sql_url)]
-    stores = [sql_stores(database, SequenceIds(n)).meetings for n, database in enumerate(databases)]
+async def test_two_processes_worth_of_stores_admit_no_more(twins: tuple[Stores, Stores], clock: ManualClock) -> None:
+    stores = [twin.meetings for twin in twins]
     meeting = a_meeting(clock.now())
     await stores[0].create(meeting)
     joins = (stores[n % 2].join(a_join(meeting, user(n), clock.now())) for n in range(1, 201))
     answers = await asyncio.gather(*joins)
     assert sum(isinstance(answer, Joined) for answer in answers) == 50
     assert answers.count(Refused("room-full")) == 150
-    for database in databases:
-        await database.close()
+
+
+async def test_places_whose_leases_have_lapsed_go_to_as_many_newcomers(
+    stores: Stores, meeting: Meeting, clock: ManualClock
+) -> None:
+    store = stores.meetings
+    short = clock.now() + timedelta(seconds=10)
+    lost = [await seated(store, meeting, user(n), clock.now(), lease_until=short) for n in range(1, 11)]
+    kept = [await seated(store, meeting, user(n), clock.now()) for n in range(11, 51)]
+    now = clock.advance(10)
+    answers = await asyncio.gather(*(store.join(a_join(meeting, user(n), now)) for n in range(101, 131)))
+    assert sum(isinstance(answer, Joined) for answer in answers) == len(lost)
+    assert answers.count(Refused("room-full")) == 20
+    assert await store.live_count(meeting.id, now) == 50
+    for stay in kept:
+        assert await store.participant(meeting.id, stay.id) == stay
+
+
+async def test_nobody_is_refused_while_a_place_is_free(store: MeetingStore, clock: ManualClock) -> None:
+    meeting = a_meeting(clock.now(), settings=MeetingSettings(max_participants=10))
+    await store.create(meeting)
+    seats = [await seated(store, meeting, user(n), clock.now()) for n in range(10)]
+
+    def leave(some: list[Participant]) -> list[Coroutine[object, object, bool]]:
+        return [store.mark_left(meeting.id, seat.id, now=clock.now(), reason="left") for seat in some]
+
+    async def come(number: int) -> bool:
+        return isinstance(await store.join(a_join(meeting, user(number), clock.now())), Joined)
+
+    assert all(await asyncio.gather(*leave(seats[:5])))
+    assert all(await asyncio.gather(*map(come, range(100, 105)), *leave(seats[5:])))
+    assert all(await asyncio.gather(*map(come, range(105, 110))))
+    assert await store.live_count(meeting.id, clock.now()) == 10
+    assert await store.join(a_join(meeting, user(1), clock.now())) == Refused("room-full")
+
+
+async def test_nobody_is_in_a_meeting_that_ended_while_they_joined(
+    stores: Stores, meeting: Meeting, clock: ManualClock
+) -> None:
+    store = stores.meetings
+    joins = [store.join(a_join(meeting, user(n), clock.now())) for n in range(1, 31)]
+    end = store.end(meeting.id, by=HOST, now=clock.now())
+    *answers, ended = await asyncio.gather(*joins[:15], *joins[15:], end)
+    assert isinstance(ended, Ended)
+    assert all(isinstance(answer, Joined) or answer == Refused("meeting-ended") for answer in answers)
+    assert await store.live_count(meeting.id, clock.now()) == 0
+    everybody = (await store.participants(meeting.id, cursor=None, limit=100)).items
+    assert len(everybody) == sum(isinstance(answer, Joined) for answer in answers)
+    assert {stay.left_at for stay in everybody} <= {clock.now()}
+    assert (await _event_types(stores, meeting))[-1] is EventType.MEETING_ENDED
+
+
+async def test_one_who_is_removed_while_they_join_is_out(store: MeetingStore, clock: ManualClock) -> None:
+    for number in range(5):
+        meeting = a_meeting(clock.now(), number)
+        await store.create(meeting)
+        first = await seated(store, meeting, user(1), clock.now())
+        await store.mark_left(meeting.id, first.id, now=clock.now(), reason="left")
+        await asyncio.gather(
+            store.join(a_join(meeting, user(1), clock.now())),
+            store.remove(meeting.id, first.id, by=HOST, now=clock.now()),
+        )
+        assert await store.place_of(meeting.id, user(1), clock.now()) is None
+        assert await store.join(a_join(meeting, user(1), clock.now())) == Refused("removed")
+
+
+async def test_a_meeting_of_many_ends_for_all_of_them(stores: Stores, clock: ManualClock) -> None:
+    many = 130
+    meeting = a_meeting(clock.now(), settings=MeetingSettings(max_participants=many))
+    await stores.meetings.create(meeting)
+    stays = [await present(stores.meetings, meeting, user(n), clock.now()) for n in range(many)]
+    until = clock.now() + timedelta(seconds=2 * LEASE_S)
+    everybody = [stay.id for stay in stays]
+    assert await stores.meetings.renew_leases(meeting.id, everybody, now=clock.now(), until=until) == many
+    at = clock.advance(1)
+    answers = await asyncio.gather(*(stores.meetings.end(meeting.id, by=HOST, now=at) for _ in range(3)))
+    assert sorted(answer.already for answer in answers if isinstance(answer, Ended)) == [False, True, True]
+    assert {answer.meeting for answer in answers if isinstance(answer, Ended)} == {
+        await stores.meetings.get(meeting.id)
+    }
+    left = (await stores.meetings.participants(meeting.id, cursor=None, limit=200)).items
+    assert [(stay.left_at, stay.lease_until) for stay in left] == [(at, until)] * many
+    types = await _event_types(stores, meeting)
+    assert types[-1] is EventType.MEETING_ENDED
+    assert [types.count(t) for t in (EventType.PARTICIPANT_JOINED, EventType.PARTICIPANT_LEFT)] == [many, many]
+
+
+async def test_concurrent_arrivals_are_each_told_once(stores: Stores, meeting: Meeting, clock: ManualClock) -> None:
+    places = [await seated(stores.meetings, meeting, user(n), clock.now()) for n in range(1, 21)]
+    until = clock.now() + timedelta(seconds=90)
+    marks = (
+        stores.meetings.mark_joined(meeting.id, place.id, now=clock.now(), lease_until=until)
+        for place in places
+        for _ in range(2)
+    )
+    assert None not in await asyncio.gather(*marks)
+    events = [e for e in await stores.outbox.events(meeting.id) if e.type is EventType.PARTICIPANT_JOINED]
+    assert sorted(str(e.payload["participantId"]) for e in events) == sorted(place.id for place in places)
+    assert len(await stores.audit.find(meeting_id=meeting.id, action=AuditAction.PARTICIPANT_JOINED)) == 20
 
 
 async def test_a_users_place_is_found_while_it_is_live(

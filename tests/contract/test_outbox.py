@@ -9,8 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from conference.adapters.memory.clock import ManualClock, SequenceIds
-from conference.adapters.sql import open_database, sql_stores
+from conference.adapters.memory.clock import ManualClock
 from conference.domain.errors import Unavailable
 from conference.domain.ids import EventId
 from conference.domain.meetings import Meeting
@@ -83,9 +82,8 @@ async def test_publishing_twice_or_the_unknown_changes_nothing(stores: Stores, c
     assert len(await stores.outbox.events(meeting.id)) == 2
 
 
-async def test_two_relays_at_once_claim_no_event_twice(sql_url: str, clock: ManualClock) -> None:
-    databases = [open_database(sql_url), open_database(sql_url)]
-    stores = [sql_stores(database, SequenceIds(n)) for n, database in enumerate(databases)]
+async def test_two_relays_at_once_claim_no_event_twice(twins: tuple[Stores, Stores], clock: ManualClock) -> None:
+    stores = twins
     for number in range(20):
         await _busy_meeting(stores[0], clock, number, decisions=0)
     claims = await asyncio.gather(*(stores[n % 2].outbox.claim(clock.now(), limit=5) for n in range(8)))
@@ -93,8 +91,30 @@ async def test_two_relays_at_once_claim_no_event_twice(sql_url: str, clock: Manu
     assert len(claimed) == len(set(claimed))
     rest = await stores[0].outbox.claim(clock.now())
     assert len(claimed) + len(rest) == 20
-    for database in databases:
-        await database.close()
+
+
+async def test_two_relays_at_once_deliver_everything_once_and_in_order(
+    twins: tuple[Stores, Stores], clock: ManualClock
+) -> None:
+    rooms = [await _busy_meeting(twins[0], clock, number, decisions=6) for number in (1, 2, 3)]
+    delivered: list[DomainEvent] = []
+
+    async def work(stores: Stores) -> None:
+        while claimed := await stores.outbox.claim(clock.now()):
+            delivered.extend(claimed)
+            await stores.outbox.published([event.id for event in claimed], clock.now())
+
+    await asyncio.gather(*map(work, twins))
+    await work(twins[1])  # what the other held while this one looked for the last time
+    for room in rooms:
+        assert [event.seq for event in delivered if event.meeting_id == room.id] == list(range(1, 8))
+
+
+async def test_another_process_marks_what_was_published(twins: tuple[Stores, Stores], clock: ManualClock) -> None:
+    await _busy_meeting(twins[0], clock, decisions=1)
+    (first,) = await twins[0].outbox.claim(clock.now())
+    await twins[1].outbox.published([first.id], clock.now())
+    assert [event.seq for event in await twins[1].outbox.claim(clock.now())] == [2]
 
 
 # --- the relay ---

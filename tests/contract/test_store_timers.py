@@ -145,6 +145,21 @@ async def test_retention_deletes_a_meeting_with_all_that_is_its_own(
     assert await stores.audit.find(meeting_id=meeting.id) == audited
 
 
+async def test_retention_deletes_however_much_a_meeting_left(stores: Stores, clock: ManualClock) -> None:
+    meeting = a_meeting(clock.now())
+    await stores.meetings.create(meeting)
+    stay = await present(stores.meetings, meeting, HOST, clock.now())
+    said = [Segment(f"s/{n}", stay.id, float(n), n + 1.0, "en", "word", final=True) for n in range(250)]
+    await stores.transcripts.put_segments(meeting.id, said)
+    assert list(await stores.transcripts.segments(meeting.id)) == said
+    await stores.meetings.end(meeting.id, by=HOST, now=clock.now())
+    assert await stores.meetings.delete_ended_before(clock.advance(1)) == [meeting.id]
+    assert await stores.transcripts.segments(meeting.id) == []
+    page = await stores.meetings.of_host(HOST, start=None, end=None, cursor=None, limit=10)
+    assert page.items == []
+    assert await stores.meetings.create(meeting) == meeting  # as if it had never been
+
+
 async def test_retention_spares_meetings_that_have_not_ended_and_is_bounded(
     store: MeetingStore, clock: ManualClock
 ) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from conference.settings import Settings
 
@@ -110,3 +110,24 @@ def test_a_media_provider_that_is_set_up_may_be_the_default(monkeypatch: pytest.
     assert Settings().media_provider == "acs"
     monkeypatch.setenv("PARLEY_LIVEKIT_SECRET", "hush")
     assert "hush" not in repr(Settings())
+
+
+@pytest.mark.parametrize(
+    ("stores", "endpoint", "cosmos"),
+    [
+        ("auto", "", False),
+        ("auto", "https://parley.documents.azure.com", True),
+        ("sql", "https://parley.documents.azure.com", False),
+        ("cosmos", "http://127.0.0.1:7005", True),
+    ],
+)
+def test_stores_are_where_the_settings_say(stores: str, endpoint: str, cosmos: bool) -> None:
+    assert Settings(stores=stores, cosmos_endpoint=endpoint).uses_cosmos is cosmos
+
+
+def test_cosmos_needs_an_endpoint_and_takes_a_key_for_this_machine_only() -> None:
+    with pytest.raises(ValidationError, match="cosmos_endpoint"):
+        Settings(stores="cosmos")
+    with pytest.raises(ValidationError, match="cosmos_key"):
+        Settings(cosmos_endpoint="https://parley.documents.azure.com", cosmos_key=SecretStr("a2V5"))
+    assert "a2V5" not in repr(Settings(cosmos_endpoint="http://127.0.0.1:7005", cosmos_key=SecretStr("a2V5")))

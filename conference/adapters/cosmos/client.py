@@ -31,9 +31,13 @@ Operation = tuple[Any, ...]
 
 log = logging.getLogger(__name__)
 MOST_OPERATIONS: Final = 100  # of a batch
+CONFLICT: Final = 409
 _WHAT: Final = "the database"
 _READ_TRIES: Final = 3
 _SETTLE_TRIES: Final = 20
+_IN_FLIGHT: Final = (
+    64  # requests of this process at once: more would only wait at the service, each against its time-out
+)
 _AWAY_TRIES: Final = 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.4
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -87,6 +91,7 @@ class CosmosDatabase:
         self._patience = patience or Patience()
         self._client: CosmosClient | None = None
         self._opening = asyncio.Lock()
+        self.in_flight = asyncio.Semaphore(_IN_FLIGHT)
 
     async def client(self) -> CosmosClient:
         """The one client, opened. Raises Unavailable."""
@@ -175,8 +180,14 @@ async def translated() -> AsyncIterator[None]:
         raise Unavailable(_WHAT) from None
 
 
+_NO_CONTAINER: Final = 1003  # the substatus of 404
+
+
 def _of_status(status: int, error: CosmosHttpResponseError | CosmosBatchOperationError, index: int = 0) -> Exception:
-    if status in (404, 409, 412, 449):
+    if status == 404 and error.sub_status == _NO_CONTAINER:
+        log.error("the database or one of its containers does not exist")
+        return Unavailable(f"{_WHAT} (it lacks its containers)", retryable=False, after_s=None)
+    if status in (404, CONFLICT, 412, 449):
         return Raced(status, index)
     if status == 429:
         milliseconds = (getattr(error, "headers", None) or {}).get("x-ms-retry-after-ms", "1000")
@@ -205,7 +216,7 @@ class Items:
         async with self._database.bounded():
             for number in range(_READ_TRIES):
                 try:
-                    async with translated():
+                    async with self._database.in_flight, translated():
                         return await call(await self._container())
                 except _Throttled:
                     raise
@@ -264,6 +275,7 @@ class Items:
         return await self._write(lambda container: container.create_item(document))
 
     async def upsert(self, document: Document) -> Document:
+        """Raises Raced (449) where the service asks to try again."""
         return await self._write(lambda container: container.upsert_item(document))
 
     async def replace(self, document: Document, etag: str) -> Document:
@@ -286,7 +298,7 @@ class Items:
         await self._write(lambda container: container.execute_item_batch(operations, _key(key)))
 
     async def _write(self, call: Callable[[ContainerProxy], Awaitable[T]]) -> T:
-        async with self._database.bounded(), translated():
+        async with self._database.bounded(), self._database.in_flight, translated():
             return await call(await self._container())
 
 

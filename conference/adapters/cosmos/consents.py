@@ -64,11 +64,9 @@ def _append(room: Room, entry: ConsentLog) -> list[Operation]:
     counted = item_id("decisions", entry.user_id)
     known = room.of_kind("decisions")
     count = (
-        patch(counted, add={"count": 1}, where=f"c.count = {literal(known[0]['count'])}")
+        patch(counted, add={"count": 1}, where=f"c.joins = {literal(known[0]['joins'])}")
         if known
-        else create(
-            {"id": counted, "kind": "decisions", "meetingId": entry.meeting_id, "userId": entry.user_id, "count": 1}
-        )
+        else create(documents.decisions_document(entry.meeting_id, entry.user_id, count=1, joins=0))
     )
     return [patch(CAPACITY, set=tail, where=is_last), create(documents.consent_document(entry, position)), count]
 

@@ -15,7 +15,7 @@ import msgspec
 
 from conference.adapters.cosmos.client import Document
 from conference.domain.consent import ConsentLog
-from conference.domain.ids import EventId, MeetingId, Secret
+from conference.domain.ids import EventId, MeetingId, Secret, UserId
 from conference.domain.meetings import Meeting, MeetingSettings, Participant, Session, User
 from conference.domain.records import AuditEvent, DomainEvent, MeetingMetadata, Recording, Segment
 
@@ -36,12 +36,13 @@ def camel(name: str) -> str:
 
 
 def item_id(kind: str, id: str) -> str:
-    """Any id of ours, whatever signs it has, as one of an item."""
-    return f"{kind}:{quote(id, safe='-._')}"
+    """Any id of ours, whatever signs it has, as one of an item. Without percent signs: they would meet those of
+    URLs."""
+    return f"{kind}:{quote(id, safe='-._').replace('%', '=')}"
 
 
 def own_id(document: Document) -> str:
-    return unquote(str(document["id"]).partition(":")[2])
+    return unquote(str(document["id"]).partition(":")[2].replace("=", "%"))
 
 
 def _plain(value: Any) -> Any:
@@ -113,6 +114,12 @@ def consent(document: Document) -> ConsentLog:
     return _entity(ConsentLog, document, id=document["consentId"])
 
 
+def decisions_document(meeting_id: MeetingId, user_id: UserId, *, count: int, joins: int) -> Document:
+    """How many decisions a user has taken and how often they have joined: what makes the two follow each other."""
+    values = {"id": item_id("decisions", user_id), "kind": "decisions", "meetingId": meeting_id, "userId": user_id}
+    return values | {"count": count, "joins": joins}
+
+
 def event_document(event: DomainEvent, audit: AuditEvent | None) -> Document:
     """Of an event without a number yet; `audit` is the entry that goes with it."""
     values = _item(event, "event", event.meeting_id)
@@ -159,10 +166,6 @@ def metadata(document: Document) -> MeetingMetadata:
 def audit_document(entry: AuditEvent) -> Document:
     """The day is of UTC. An entry of no tenant is kept under the empty one."""
     return {"tenantId": "", **_values(entry), "day": moment(entry.at)[:10]}
-
-
-def audit_key(document: Document) -> tuple[str, str]:
-    return document["tenantId"], document["day"]
 
 
 def audit(document: Document) -> AuditEvent:

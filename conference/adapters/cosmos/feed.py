@@ -13,13 +13,14 @@ from conference.adapters.cosmos.client import Document
 from conference.adapters.cosmos.containers import LEASES
 from conference.adapters.cosmos.documents import MEETING, OUTBOX
 from conference.adapters.cosmos.hosts import repair, unlist
-from conference.adapters.cosmos.operations import patch
+from conference.adapters.cosmos.operations import one_of, patch
 from conference.adapters.cosmos.rooms import Rooms
 from conference.adapters.cosmos.telling import write_entry
 from conference.domain.ids import MeetingId
 
 READER = "outbox"
 _EVENTS_A_BATCH = 90
+_PAGES = 50
 
 
 class Feed:
@@ -29,24 +30,34 @@ class Feed:
         self._rooms = rooms
         self._leases = rooms.database.items(LEASES)
         self._reading = Lock()
+        self._continuation: str | None = None
 
     async def catch_up(self) -> None:
-        """Reads on until nothing has changed. Raises Unavailable."""
+        """Reads on until nothing has changed, or so many pages that the next call has to do the rest. Raises
+        Unavailable."""
         async with self._reading:
-            lease = await self._leases.read(READER, READER)
-            continuation = lease["continuation"] if lease else None
-            while True:
-                changed, reached = await self._rooms.items.changes(continuation)
-                await self._follow(changed)
-                if reached != continuation:
-                    await self._leases.upsert({"id": READER, "continuation": reached})
+            if self._continuation is None:
+                lease = await self._leases.read(READER, READER)
+                self._continuation = lease["continuation"] if lease else None
+            for _ in range(_PAGES):
+                changed, reached = await self._rooms.items.changes(self._continuation)
+                if await self._follow(changed):
+                    await self._stand_at(reached)
+                self._continuation = reached
                 if not changed:
                     return
-                continuation = reached
 
-    async def _follow(self, changed: list[Document]) -> None:
+    async def _stand_at(self, continuation: str | None) -> None:
+        """A slower reader may put it back: then some pages are read again, and nothing is done twice."""
+        place = {"id": READER, "continuation": continuation}
+        await self._rooms.database.settle(lambda: self._leases.upsert(place))
+
+    async def _follow(self, changed: list[Document]) -> bool:
+        """True where there was anything to do: other pages are not worth a note of where we stand."""
+        is_of_ours = False
         events: dict[MeetingId, list[Document]] = {}
         for document in changed:
+            is_of_ours = is_of_ours or document["kind"] in (MEETING, "event")
             if document["kind"] == MEETING:
                 await self._list(document)
             elif document["kind"] == "event" and "seq" not in document:
@@ -54,8 +65,12 @@ class Feed:
         for meeting_id, unnumbered in events.items():
             for event in unnumbered:
                 if "audit" in event:
-                    await write_entry(self._rooms.audit, event["audit"])
+                    await self._audit(event["audit"])
             await self._number(meeting_id, unnumbered)
+        return is_of_ours
+
+    async def _audit(self, entry: Document) -> None:
+        await self._rooms.database.settle(lambda: write_entry(self._rooms.audit, entry))
 
     async def _list(self, document: Document) -> None:
         """Repairs the host's list; takes the meeting off again where it was deleted meanwhile."""
@@ -67,12 +82,15 @@ class Feed:
     async def _number(self, meeting_id: MeetingId, events: list[Document]) -> None:
         for first in range(0, len(events), _EVENTS_A_BATCH):
             ids = [event["id"] for event in events[first : first + _EVENTS_A_BATCH]]
-            await self._rooms.database.settle(lambda some=ids: self._number_once(meeting_id, some))  # type: ignore[misc]
+            await self._number_some(meeting_id, ids)
+
+    async def _number_some(self, meeting_id: MeetingId, ids: list[str]) -> None:
+        await self._rooms.database.settle(lambda: self._number_once(meeting_id, ids))
 
     async def _number_once(self, meeting_id: MeetingId, ids: list[str]) -> None:
         """Numbers those of the events that have no number yet, in the order given."""
-        text = "SELECT * FROM c WHERE c.id = @outbox OR ARRAY_CONTAINS(@ids, c.id)"
-        found = await self._rooms.items.query(text, {"outbox": OUTBOX, "ids": ids}, key=meeting_id)
+        named, given = one_of([OUTBOX, *ids])
+        found = await self._rooms.items.query(f"SELECT * FROM c WHERE {named}", given, key=meeting_id)  # noqa: S608
         by_id = {document["id"]: document for document in found}
         outbox = by_id.get(OUTBOX)
         fresh = [by_id[id] for id in ids if id in by_id and "seq" not in by_id[id]]

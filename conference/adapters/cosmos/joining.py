@@ -115,9 +115,12 @@ def _reserve(room: Room, meeting: Meeting, request: JoinRequest) -> Operation:
 
 
 def _still_decided(room: Room, request: JoinRequest, entries: list[ConsentLog]) -> list[Operation]:
-    """That the user has taken no other decision meanwhile. Who has taken none joins without any grant."""
-    if not entries:
+    """That the user has taken no other decision meanwhile. Whoever records one in turn sees that they have joined, so a
+    withdrawal names the stay whose grants it ends."""
+    if not required_grants(room.meeting.settings):
         return []
+    if not room.of_kind("decisions"):
+        return [create(documents.decisions_document(request.meeting_id, request.user_id, count=0, joins=1))]
     counted = documents.item_id("decisions", request.user_id)
     return [patch(counted, add={"joins": 1}, where=f"c.count = {literal(len(entries))}")]
 

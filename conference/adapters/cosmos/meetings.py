@@ -4,7 +4,7 @@ batch.
 The functions stand beside: `aggregate` (the meeting itself), `joining`, `stays`, `consents`, `timers`, `hosts`.
 """
 
-from asyncio import Lock
+from asyncio import Semaphore
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -18,6 +18,24 @@ from conference.domain.ids import ConsentId, MeetingId, ParticipantId, SessionId
 from conference.domain.meetings import Meeting, MeetingSettings, Participant, Role, Session
 from conference.ports.meetings import Ended, Joined, JoinRequest, NewConsent, Page, ParticipantPage
 
+_AT_THE_DOOR = 8
+
+
+class _Lines:
+    """A line a room, of writers of this process who would take each other's turn: `width` of them at once."""
+
+    def __init__(self, rooms: Rooms, width: int) -> None:
+        self._database = rooms.database
+        self._width = width
+        self._lines: WeakValueDictionary[MeetingId, Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def stand(self, meeting_id: MeetingId) -> AsyncIterator[None]:
+        """Raises Unavailable where the wait and the block together take longer than an operation may."""
+        line = self._lines.setdefault(meeting_id, Semaphore(self._width))
+        async with self._database.bounded(), line:
+            yield
+
 
 class CosmosMeetingStore:
     """Over a database whose containers exist."""
@@ -25,14 +43,8 @@ class CosmosMeetingStore:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
         self._settle = rooms.database.settle
-        self._lines: WeakValueDictionary[MeetingId, Lock] = WeakValueDictionary()
-
-    @asynccontextmanager
-    async def _in_line(self, meeting_id: MeetingId) -> AsyncIterator[None]:
-        """One after the other within this process, where writers would only take each other's turn."""
-        line = self._lines.setdefault(meeting_id, Lock())
-        async with line:
-            yield
+        self._doors = _Lines(rooms, _AT_THE_DOOR)
+        self._chains = _Lines(rooms, 1)
 
     async def create(self, meeting: Meeting, *, fingerprint: str = "") -> Meeting | Refused:
         return await self._settle(lambda: aggregate.create(self._rooms, meeting, fingerprint))
@@ -61,7 +73,8 @@ class CosmosMeetingStore:
         return await aggregate.session(self._rooms, session_id)
 
     async def join(self, request: JoinRequest) -> Joined | Refused:
-        return await self._settle(lambda: joining.join(self._rooms, request))
+        async with self._doors.stand(request.meeting_id):
+            return await self._settle(lambda: joining.join(self._rooms, request))
 
     async def mark_joined(
         self, meeting_id: MeetingId, participant_id: ParticipantId, *, now: datetime, lease_until: datetime
@@ -103,7 +116,7 @@ class CosmosMeetingStore:
         return await stays.live_count(self._rooms, meeting_id, now)
 
     async def record_consent(self, consent: NewConsent) -> ConsentLog | Refused:
-        async with self._rooms.database.bounded(), self._in_line(consent.meeting_id):
+        async with self._chains.stand(consent.meeting_id):
             return await self._settle(lambda: consents.record(self._rooms, consent))
 
     async def consents(self, meeting_id: MeetingId, user_id: UserId | None = None) -> Sequence[ConsentLog]:

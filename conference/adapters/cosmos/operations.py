@@ -1,7 +1,7 @@
 """Operations of a transactional batch, and the conditions of patches."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from conference.adapters.cosmos.client import Document, Operation
@@ -41,6 +41,12 @@ def patch(
     if etag is not None:
         conditions["if_match_etag"] = etag
     return ("patch", (id, changes), conditions)
+
+
+def one_of(ids: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The condition of a query that an item's id is one of these, and its parameters: as IN, which the index serves."""
+    given = {f"id{number}": id for number, id in enumerate(ids)}
+    return f"c.id IN ({', '.join(f'@{name}' for name in given)})", given
 
 
 def literal(value: str | int) -> str:

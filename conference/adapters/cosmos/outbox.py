@@ -12,12 +12,13 @@ from conference.adapters.cosmos import documents
 from conference.adapters.cosmos.client import Document, Raced
 from conference.adapters.cosmos.documents import OUTBOX, item_id, moment
 from conference.adapters.cosmos.feed import Feed
-from conference.adapters.cosmos.operations import patch
+from conference.adapters.cosmos.operations import one_of, patch
 from conference.adapters.cosmos.rooms import Rooms
 from conference.domain.ids import EventId, MeetingId
 from conference.domain.records import DomainEvent
 
 _AT_ONCE = 16
+_REMEMBERED = 10_000  # events whose room need not be looked up when they are published
 
 
 class CosmosOutbox:
@@ -36,6 +37,8 @@ class CosmosOutbox:
         held_until = moment(now + timedelta(seconds=hold_s))
         claimed = await asyncio.gather(*(self._claim(outbox, held_until) for outbox in waiting))
         events = [event for event in claimed if event is not None]
+        if len(self._claimed) > _REMEMBERED:
+            self._claimed.clear()
         self._claimed |= {event.id: event.meeting_id for event in events}
         return sorted(events, key=lambda event: event.at)
 
@@ -44,13 +47,15 @@ class CosmosOutbox:
         meeting_id, next_number = outbox["meetingId"], int(outbox["published"]) + 1
         async with self._gate:
             found = await self._numbered(meeting_id, next_number)
+            if found is None:
+                return None
             try:
                 await self._rooms.items.batch(
                     meeting_id, [patch(OUTBOX, set={"heldUntil": held_until}, etag=outbox["_etag"])]
                 )
             except Raced:
                 return None
-        return documents.event(found) if found else None
+        return documents.event(found)
 
     async def _numbered(self, meeting_id: MeetingId, number: int) -> Document | None:
         text = "SELECT * FROM c WHERE c.kind = 'event' AND c.seq = @number"
@@ -60,8 +65,9 @@ class CosmosOutbox:
     async def published(self, event_ids: Sequence[EventId], now: datetime) -> None:
         unknown = [item_id("event", id) for id in event_ids if id not in self._claimed]
         if unknown:
-            text = "SELECT c.id, c.meetingId FROM c WHERE ARRAY_CONTAINS(@ids, c.id)"
-            for row in await self._rooms.items.query(text, {"ids": unknown}):
+            named, given = one_of(unknown)
+            text = f"SELECT c.id, c.meetingId FROM c WHERE {named}"  # noqa: S608
+            for row in await self._rooms.items.query(text, given):
                 self._claimed[EventId(documents.own_id(row))] = row["meetingId"]
         rooms = [(self._claimed[id], id) for id in event_ids if id in self._claimed]
         await asyncio.gather(*(self._publish(meeting_id, id, now) for meeting_id, id in rooms))

@@ -10,7 +10,7 @@ from conference.adapters.cosmos import documents
 from conference.adapters.cosmos.client import CosmosDatabase, Operation
 from conference.adapters.cosmos.containers import AUDIT, MEETINGS, USERS
 from conference.adapters.cosmos.documents import METADATA, item_id, moment
-from conference.adapters.cosmos.operations import create
+from conference.adapters.cosmos.operations import create, one_of
 from conference.adapters.cosmos.operations import replace as replace_item
 from conference.adapters.cosmos.telling import write_entry
 from conference.domain.ids import MeetingId, TenantId, UserId
@@ -54,10 +54,11 @@ class CosmosUserStore:
 
 class CosmosRecordingStore:
     def __init__(self, database: CosmosDatabase) -> None:
+        self._database = database
         self._items = database.items(MEETINGS)
 
     async def put(self, recording: Recording) -> None:
-        await self._items.upsert(documents.recording_document(recording))
+        await self._database.settle(lambda: self._items.upsert(documents.recording_document(recording)))
 
     async def of_meeting(self, meeting_id: MeetingId) -> Sequence[Recording]:
         text = "SELECT * FROM c WHERE c.kind = 'recording' ORDER BY c.createdAt, c.id"
@@ -80,9 +81,8 @@ class CosmosTranscriptStore:
 
     async def _put(self, meeting_id: MeetingId, segments: Sequence[Segment]) -> None:
         async def attempt() -> None:
-            text = "SELECT * FROM c WHERE c.kind = 'segment' AND ARRAY_CONTAINS(@ids, c.id)"
-            ids = [item_id("segment", segment.id) for segment in segments]
-            found = await self._items.query(text, {"ids": ids}, key=meeting_id)
+            named, given = one_of([item_id("segment", segment.id) for segment in segments])
+            found = await self._items.query(f"SELECT * FROM c WHERE {named}", given, key=meeting_id)  # noqa: S608
             known = {documents.own_id(document): document for document in found}
             operations: list[Operation] = []
             for segment in segments:
@@ -101,7 +101,7 @@ class CosmosTranscriptStore:
         return [documents.segment(row) for row in await self._items.query(text, key=meeting_id)]
 
     async def put_metadata(self, metadata: MeetingMetadata) -> None:
-        await self._items.upsert(documents.metadata_document(metadata))
+        await self._database.settle(lambda: self._items.upsert(documents.metadata_document(metadata)))
 
     async def metadata(self, meeting_id: MeetingId) -> MeetingMetadata | None:
         found = await self._items.read(meeting_id, METADATA)
@@ -114,10 +114,12 @@ def _follows(segment: Segment, known: Segment) -> bool:
 
 class CosmosAuditLog:
     def __init__(self, database: CosmosDatabase) -> None:
+        self._database = database
         self._items = database.items(AUDIT)
 
     async def write(self, event: AuditEvent) -> None:
-        await write_entry(self._items, documents.audit_document(event))
+        entry = documents.audit_document(event)
+        await self._database.settle(lambda: write_entry(self._items, entry))
 
     async def find(
         self,

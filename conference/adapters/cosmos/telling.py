@@ -7,10 +7,9 @@ writes it when it meets the event, before it numbers it. So an entry may be late
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 
 from conference.adapters.cosmos import documents
-from conference.adapters.cosmos.client import Document, Items, Raced
+from conference.adapters.cosmos.client import CONFLICT, Document, Items, Raced
 from conference.domain.errors import Unavailable
 from conference.domain.events import Change
 from conference.domain.ids import EventId
@@ -33,9 +32,12 @@ def told(ids: Ids, meeting: Meeting, changes: Sequence[Change]) -> list[Document
 
 
 async def write_entry(audit: Items, entry: Document) -> None:
-    """The same entry twice is one. Raises Unavailable."""
-    with suppress(Raced):
+    """The same entry twice is one. Raises Raced where the service asks to try again, Unavailable."""
+    try:
         await audit.create(entry)
+    except Raced as raced:
+        if raced.status != CONFLICT:
+            raise
 
 
 async def audit_now(audit: Items, events: Sequence[Document]) -> None:
@@ -43,7 +45,7 @@ async def audit_now(audit: Items, events: Sequence[Document]) -> None:
     entries = [event["audit"] for event in events if "audit" in event]
     results = await asyncio.gather(*(write_entry(audit, entry) for entry in entries), return_exceptions=True)
     for result in results:
-        if isinstance(result, Unavailable):
+        if isinstance(result, Unavailable | Raced):
             log.warning("audit entry left to the outbox relay")
         elif isinstance(result, BaseException):
             raise result

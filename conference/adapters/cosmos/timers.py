@@ -92,7 +92,7 @@ async def _close_idle(rooms: Rooms, meeting_id: MeetingId, before: datetime) -> 
         room = await _with_session(rooms, meeting_id)
         if room is None or room.session_id is None:
             return False
-        (session,) = [documents.session(document) for document in room.of_kind("session")]
+        session = next(documents.session(document) for document in room.of_kind("session"))
         ends = (stay.left_at or stay.lease_until for stay, _ in room.stays if stay.session_id == session.id)
         last = max((session.start_time, *ends))
         if last > before:
@@ -130,6 +130,7 @@ async def delete_ended(rooms: Rooms, before: datetime, limit: int) -> Sequence[M
         await _empty(rooms, meeting.id)
         if await rooms.items.delete(meeting.id, MEETING):
             deleted.append(meeting.id)
+        await unlist(rooms.hosts, meeting)  # again: the reader of the change feed may have listed it meanwhile
     return deleted
 
 
