@@ -19,7 +19,7 @@ import { MediaQueue } from '../protocol/tunnel/queue.js';
 import { MAX_FRAMES, TooFarBehind } from '../protocol/tunnel/reliable.js';
 import { TunnelSession } from '../protocol/tunnel/session.js';
 import { Tunnel } from '../protocol/tunnel/tunnel.js';
-import { fromBase64, toBase64 } from '../protocol/tunnel/wires.js';
+import { WIRES, fromBase64, toBase64 } from '../protocol/tunnel/wires.js';
 
 const bytes = (...values) => Uint8Array.from(values);
 const picture = (place, flags = 0, stream = 3) => makeFrame(VIDEO, stream, { payload: bytes(place), flags });
@@ -189,4 +189,35 @@ test('a new wire speaks once it is open, and frames wait while a wire is full', 
   assert.equal(tunnel.isClosed, false);
   next.onclose({ code: 4410 });
   assert.equal(tunnel.isClosed, true);
+});
+
+test('two batches are under way at most, numbered in their order', async () => {
+  const session = new TunnelSession();
+  const posted = [];
+  const fetch = (url, { method, headers }) =>
+    new Promise((resolve) => {
+      if (method === 'POST') posted.push({ number: headers['Parley-Batch'], answer: () => resolve({ status: 204 }) });
+    });
+  const wire = new WIRES.longpoll({
+    base: 'http://here/s',
+    secret: 'r',
+    name: 'wire-1',
+    session,
+    now: () => 0,
+    fetch,
+    opened: () => {},
+    frames: () => {},
+    closed: () => {},
+  });
+  wire.speak();
+  for (const text of ['a', 'b', 'c']) {
+    session.signal(text);
+    wire.flush();
+  }
+  assert.deepEqual(posted.map(({ number }) => number), ['0', '1']);
+  posted[0].answer();
+  await new Promise((resolve) => setTimeout(resolve));
+  wire.flush();
+  assert.deepEqual(posted.map(({ number }) => number), ['0', '1', '2']);
+  wire.close();
 });

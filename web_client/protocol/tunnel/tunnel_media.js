@@ -392,8 +392,9 @@ function levelOf(player) {
 /** By the names of webrtc-stats. @param {AudioPlayer | VideoPlayer} player */
 function counted(player) {
   if (player instanceof VideoPlayer) return { framesDecoded: player.decoded };
-  const { dry, dropped } = player;
-  return { concealmentEvents: dry, removedSamplesForAcceleration: dropped, audioLevel: levelOf(player) };
+  const { dry, dropped, concealed } = player;
+  const level = levelOf(player);
+  return { concealmentEvents: dry, concealedSamples: concealed, removedSamplesForAcceleration: dropped, audioLevel: level };
 }
 
 /** As of a Subscriber, so that nobody who plays it needs to know. @param {Remote} remote @param {number} stream @returns {Received} */

@@ -10,7 +10,10 @@ import { FrameReader, decodeAll, encodeAll } from './frame.js';
 export const SUBPROTOCOL = 'parley.tunnel.v1';
 /** A WebSocket takes new frames only while less than this waits in it. */
 const ROOM = 16_384;
-const BATCH_MS = 30;
+/** How long what goes up gathers, so that requests and their headers are few. */
+const BATCH_MS = { streaming: 30, longpoll: 60 };
+/** POSTs under way at a time: one that is late holds only one other up. */
+const MOST_POSTS = 2;
 const ACK_MS = 50;
 
 /**
@@ -128,17 +131,17 @@ export class WebSocketWire extends Wire {
   }
 }
 
-/** What streaming and long-poll share: frames go up in numbered batches, one in flight. */
+/** What streaming and long-poll share: frames go up in batches, numbered, so that the gateway takes them in order. */
 class PostingWire extends Wire {
   abort = new AbortController();
   #number = 0;
-  #isBusy = false;
+  #posts = 0;
 
-  /** @param {WireOptions} options */
-  constructor(options) {
+  /** @param {WireOptions} options @param {number} batchMs */
+  constructor(options, batchMs) {
     super(options);
     this.fetch = options.fetch ?? globalThis.fetch.bind(globalThis);
-    this.timer = setInterval(() => this.flush(), BATCH_MS);
+    this.timer = setInterval(() => this.flush(), batchMs);
   }
 
   get headers() {
@@ -149,11 +152,11 @@ class PostingWire extends Wire {
 
   /** @override */
   async flush() {
-    if (!this.isSpeaking || this.#isBusy) return;
+    if (!this.isSpeaking || this.#posts >= MOST_POSTS) return;
     const { session, now, base, isText } = this.options;
     const frames = session.outgoing(now(), ROOM * 4);
     if (!frames.length) return;
-    this.#isBusy = true;
+    this.#posts += 1;
     const data = encodeAll(frames);
     const headers = {
       ...this.headers,
@@ -168,7 +171,7 @@ class PostingWire extends Wire {
     } catch {
       this.end(1006);
     } finally {
-      this.#isBusy = false;
+      this.#posts -= 1;
     }
   }
 
@@ -187,7 +190,7 @@ function closeCode(status) {
 export class StreamingWire extends PostingWire {
   /** @param {WireOptions} options */
   constructor(options) {
-    super(options);
+    super(options, BATCH_MS.streaming);
     this.#run().catch(() => this.end(1006));
   }
 
@@ -232,7 +235,7 @@ export class LongPollWire extends PostingWire {
 
   /** @param {WireOptions} options */
   constructor(options) {
-    super(options);
+    super(options, BATCH_MS.longpoll);
     this.#run().catch(() => this.end(1006));
   }
 
