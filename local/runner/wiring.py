@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from conference.settings import Settings
@@ -177,11 +178,10 @@ async def _run(given: Mapping[str, str], stop: asyncio.Event, hurry: asyncio.Eve
 
 async def _azure_is_open(specs: Sequence[Spec]) -> bool:
     """Whether every service of Azure can be used; says what is wrong."""
-    from local.runner import checks  # imports the SDKs of all services
-
+    checks = import_module("local.runner.checks")  # by name: it imports the SDKs of all services
     variables = next(spec.environment for spec in specs if spec.name == "functions")
     say("Parley asks the services of Azure.")
-    found = await checks.problems_of(variables)
+    found: list[str] = await checks.problems_of(variables)
     for sentence in found:
         say(f"  {sentence}")
     if found:
