@@ -279,8 +279,15 @@ class Media:
         if isinstance(message.payload, c.Draining):
             link.draining = True
             self._tasks.spawn(self.move_away(link.node_id))
-        elif self.on_event is not None:
+        elif self.on_event is not None and not self._is_left_behind(link, message):
             self.on_event(message)
+
+    def _is_left_behind(self, link: ControlLink, message: Message) -> bool:
+        """A session has ended on a node that its member was moved away from: the one they have now lives."""
+        if not isinstance(message.payload, c.SessionClosed):
+            return False
+        member = self._rooms.participant(message.payload.participant_id)
+        return member is not None and member.media.node_id not in (None, link.node_id)
 
     async def move_away(self, node_id: NodeId) -> None:
         """Opens the sessions of that node's rooms on another one; without another, they wait for it."""

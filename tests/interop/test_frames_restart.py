@@ -160,7 +160,7 @@ async def test_a_room_that_moves_to_another_node_or_loses_its_own_goes_on(
                 states = [(one.direction, one.state) for one in browser.of(c.MediaState)]
                 for direction in ("publish", "subscribe"):
                     assert states.count((direction, "connected")) >= 2
-                assert [state for state in states if state[1] == "failed"] == [] or not is_drained
+                assert [state for state in states if state[1] == "failed"] == [] or not is_drained, states
                 await asyncio.gather(browser.close(), other.link.close())
         finally:
             await browser.close()

@@ -208,6 +208,7 @@ class FrameClient(FrameMedia):
         self.gateway = self.peer
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._has_endpoints = asyncio.Event()
+        self._is_closed = False
 
     async def open(self) -> None:
         self.link.peers[self.name] = self
@@ -282,9 +283,12 @@ class FrameClient(FrameMedia):
             "sdp": offer.sdp,
             "tracks": [msgspec.to_builtins(info) for info in offer.tracks],
         }
+        if self._is_closed:
+            return  # it was offered meanwhile
         assert self.peer.signal_from_server({"type": "ReceiveOffer", "payload": payload})
 
     async def close(self) -> None:
+        self._is_closed = True
         await self.stop()
         await self.peer.close()
 
