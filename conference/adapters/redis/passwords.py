@@ -3,7 +3,7 @@
 One token is shared by all connections of a process and renewed ten minutes before its end, in the background, while
 the old one goes on; `connections.py` then signs each connection in anew. The server alone says whether a token counts:
 ours is used whatever our clock thinks of it, and one that was refused is replaced at the next chance. The credential is
-asked at growing intervals with jitter, never by two callers at once, and never waited for where there is a token.
+asked at growing intervals with jitter, never by two callers at once, and waited for where no token is left, shortly.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from conference.protocol import strict_json
 SCOPE: Final = "https://redis.azure.com/.default"
 EARLY_S: Final = 600.0  # Azure asks for three minutes at least; the rest is for clocks and failing requests
 ASK_TIMEOUT_S: Final = 10.0
+WAIT_S: Final = 2.0  # as long as for any answer of Redis
 _PAUSE_S: Final = 0.5
 _PAUSE_MAX_S: Final = 30.0
 
@@ -85,7 +86,7 @@ class Passwords(CredentialProvider):
         if best is None or best.serial == self._refused or self.has_run_out(best):
             asking = self._ask()
             if asking is not None:
-                await asyncio.shield(asking)  # who waits may give up; the others still want it
+                await asyncio.wait({asking}, timeout=WAIT_S)  # the request goes on for those who come next
         elif self._is_due():
             self._ask()
         best = self._best()
@@ -153,7 +154,9 @@ class Passwords(CredentialProvider):
         self._current = Password(current.serial + 1 if current else 1, user_name, token, expires_at)
         early_s = min(self._early_s, max(0.0, expires_at - now) / 4)
         self._renew_at = expires_at - early_s * random.uniform(1.0, 1.2)  # noqa: S311  # not all processes at once
-        self._failures = 0
+        # Refused before, or at its end already by our clock: the next one may be no better, and is no matter of haste.
+        is_doubtful = expires_at <= now or (current is not None and current.serial == self._refused)
+        self._failures = self._failures + 1 if is_doubtful else 0
 
 
 def object_id_of(token: str) -> str:

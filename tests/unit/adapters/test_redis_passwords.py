@@ -148,6 +148,21 @@ async def test_a_credential_that_does_not_answer_is_given_up_and_asked_again(mon
     assert (await source.get()).user_name == "me"
 
 
+async def test_a_slow_credential_is_waited_for_shortly_and_its_token_serves_those_who_come_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(passwords, "WAIT_S", 0.01)
+    credential = Credential()
+    credential.gate.clear()
+    source = made(credential)
+    with pytest.raises(ConnectionError):
+        await source.get()
+    credential.gate.set()
+    await settled()
+    assert (await source.get()).serial == 1
+    assert credential.asked == 1
+
+
 async def test_who_gives_up_waiting_takes_the_token_from_nobody() -> None:
     credential = Credential()
     credential.gate.clear()
@@ -178,6 +193,25 @@ async def test_a_clock_that_is_wrong_stops_nothing(ahead_s: float) -> None:
     first = await source.get()
     assert first.token
     assert (await source.get()).serial == (2 if ahead_s > 0 else 1)  # it looks as if it had run out
+
+
+@pytest.mark.parametrize("why", ["clock", "refused"])
+async def test_tokens_that_do_not_help_are_asked_for_at_growing_intervals(
+    monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """A clock that is ahead by more than a token lives, or a server that takes none of them."""
+    credential = Credential()
+    ahead_s = 2 * LIFE_S if why == "clock" else 0
+    source = Passwords(credential, now=lambda: credential.now + ahead_s)
+    monkeypatch.setattr(passwords, "_PAUSE_S", 0.02)
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + 0.5
+    while loop.time() < ends:
+        password = await source.get()
+        if why == "refused":
+            source.refused(password)
+        await asyncio.sleep(0)
+    assert 2 <= credential.asked <= 7  # at a pace that did not grow it would be 25 and more
 
 
 @pytest.mark.parametrize("token", ["", "opaque", "a.b.c", jwt(), jwt(oid=7), jwt(oid=""), "e30.W10.c2ln", "a.\xe9.c"])

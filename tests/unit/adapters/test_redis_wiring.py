@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis, RedisCluster
 
+from conference.adapters.azure.credentials import EmulatorCredential
 from conference.adapters.entra import EntraCallerVerifier
 from conference.adapters.oidc import OidcCallerVerifier
 from conference.adapters.redis.connections import (
@@ -15,6 +16,7 @@ from conference.adapters.redis.connections import (
     RenewingTls,
     SharedTls,
 )
+from conference.adapters.redis.passwords import Passwords, TokenCredential
 from conference.adapters.redis.wiring import open_redis
 from conference.settings import Settings
 from functions import wiring
@@ -59,6 +61,12 @@ def test_a_password_beside_tokens_is_refused(tmp_path: Path) -> None:
     url = "rediss://:key@parley.westeurope.redis.azure.net:10000"
     with pytest.raises(ValueError, match="holds a password"):
         open_redis(Settings(data_dir=tmp_path, redis_url=url, redis_entra=True))
+
+
+async def test_a_credential_of_azures_own_kind_gives_the_password() -> None:
+    credential: TokenCredential = EmulatorCredential()
+    password = await Passwords(credential, user_name="me").get()
+    assert (password.user_name, password.token.count(".")) == ("me", 2)
 
 
 def test_tls_contexts_are_shared_by_what_they_trust() -> None:
