@@ -10,7 +10,6 @@ import asyncio
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from conference.adapters import jws
+from conference.adapters import disk, jws
 from conference.domain.claims import LONGEST_LIFETIME
 from conference.domain.errors import Unavailable
 from conference.domain.ids import Secret
@@ -207,8 +206,8 @@ class FileSigningKeys:
         try:
             for key in keys:
                 if not (self._folder / f"{key.kid}.pem").exists():
-                    _write_private(self._folder / f"{key.kid}.pem", key.pem.reveal())
-            _write_private(self._folder / _INDEX, json.dumps({"keys": entries}, indent=1))
+                    disk.replace(self._folder / f"{key.kid}.pem", key.pem.reveal().encode())
+            disk.replace(self._folder / _INDEX, json.dumps({"keys": entries}, indent=1).encode())
             for file in self._folder.glob("*.pem"):
                 if file.name not in kept:
                     file.unlink(missing_ok=True)
@@ -216,17 +215,3 @@ class FileSigningKeys:
             raise Unavailable("the signing keys", retryable=False, after_s=None) from error
         self._keys, self._stamp = keys, self._index_stamp()
         return keys
-
-
-def _write_private(file: Path, text: str) -> None:
-    """Writes the file whole, readable by its owner only; a crash leaves the old content or the new."""
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".new-")  # 0600 by definition
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(name, file)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise

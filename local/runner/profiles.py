@@ -1,22 +1,26 @@
 """What `PROFILE` changes: which stores the system keeps its state in, and what runs beside it for that.
 
 `embedded` (the default) keeps everything in the data folder. `azurite` puts emulators in the place of Azure's services:
-Azurite for blobs and queues, a Cosmos DB server for everything else; they keep it in memory, so that a restart begins
-anew. `azure` takes real endpoints from the environment (`local/runner/checks.py`).
+Azurite for blobs and queues, a Key Vault for keys, a Cosmos DB server for everything else; they keep it in memory (the
+vault its key on disk), so that a restart begins anew. `azure` takes real endpoints from the environment
+(`local/runner/checks.py`).
 """
 
 import base64
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
 from conference.adapters.azure.credentials import EMULATOR_ACCOUNT, EMULATOR_KEY
 from local.azurite import server as azurite
+from local.edge.certificates import Certificates
 from local.runner.machine import NotPossible
 from local.runner.specs import Spec, python
 
 Profile = Literal["embedded", "azurite", "azure"]
+VAULT_KEY: Final = "parley"
 STORAGE_CONNECTION: Final = "AzureWebJobsStorage"  # as host.json's queue triggers name it
 
 
@@ -27,6 +31,7 @@ class EmulatorPorts:
     cosmos: int
     blob: int
     queue: int
+    vault: int
 
 
 def profile_of(given: Mapping[str, str]) -> Profile:
@@ -37,7 +42,12 @@ def profile_of(given: Mapping[str, str]) -> Profile:
     return cast(Profile, name)
 
 
-def emulated(ports: EmulatorPorts) -> dict[str, str]:
+def vault_folder(data_dir: Path) -> Path:
+    """Of the vault's key, and of the certificate that its clients have to trust."""
+    return data_dir / "keyvault"
+
+
+def emulated(ports: EmulatorPorts, data_dir: Path) -> dict[str, str]:
     """The variables by which every process finds the emulators. The key of Cosmos DB is made for this run."""
     blob, queue = (azurite.endpoint(port, is_tls=False) for port in (ports.blob, ports.queue))
     parts = {
@@ -57,14 +67,19 @@ def emulated(ports: EmulatorPorts) -> dict[str, str]:
         "PARLEY_BLOB_ENDPOINT": blob,
         "PARLEY_QUEUE_ENDPOINT": queue,
         "PARLEY_STORAGE_KEY": EMULATOR_KEY,
+        "PARLEY_KEYVAULT_URL": f"https://127.0.0.1:{ports.vault}",
+        "PARLEY_KEYVAULT_KEY": VAULT_KEY,
+        "PARLEY_CA_FILE": str(Certificates(vault_folder(data_dir) / "tls").ca_file),
         STORAGE_CONNECTION: ";".join(f"{name}={value}" for name, value in parts.items()),
     }
 
 
-def emulators(ports: EmulatorPorts, variables: Mapping[str, str]) -> tuple[Spec, ...]:
+def emulators(ports: EmulatorPorts, data_dir: Path, variables: Mapping[str, str]) -> tuple[Spec, ...]:
     """Their processes, and the step that makes the containers of Cosmos DB."""
     ready = f"http://127.0.0.1:{ports.cosmos}/ready"
+    vault = ("--port", str(ports.vault), "--folder", str(vault_folder(data_dir)), "--key", VAULT_KEY)
     return (
+        python(variables, "keyvault", "local.keyvault", f"https://127.0.0.1:{ports.vault}/health", *vault, stops=2),
         python(variables, "cosmos", "local.cosmos", ready, stops=2),
         Spec("azurite", azurite.command(ports.blob, ports.queue), f"tcp://127.0.0.1:{ports.queue}", stops=2),
         python(variables, "provision", "conference.adapters.cosmos.provision", "", after=("cosmos",)),

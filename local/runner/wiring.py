@@ -82,9 +82,9 @@ def site_of(asked: Wish, port: int, lan: str) -> Site:
 
 def plan(asked: Wish, site: Site, given: Mapping[str, str]) -> tuple[Spec, ...]:
     """The processes with their ports and variables. Raises NotPossible."""
-    redis, functions, identity, signaling, sfu, tunnel, health, *emulator_ports = machine.free_ports(10)
+    redis, functions, identity, signaling, sfu, tunnel, health, *emulator_ports = machine.free_ports(11)
     emulated = profiles.EmulatorPorts(*emulator_ports)
-    given = _with_stores(asked.profile, emulated, given)
+    given = _with_stores(asked, emulated, given)
     media = given.get("PARLEY_SFU_MEDIA_PORT", "")
     turn, turn_tls = turn_ports(site, given) if wants_turn(given) else (0, 0)
     media_port = int(media) if media else machine.free_media_port()
@@ -93,17 +93,15 @@ def plan(asked: Wish, site: Site, given: Mapping[str, str]) -> tuple[Spec, ...]:
     relay = turn_variables(site, ports, asked.data_dir, secrets.token_hex(32), machine.packet_workers(given))
     variables = environment(site, ports, asked.data_dir, given, tenant, relay)
     server = () if given.get("PARLEY_REDIS_URL") else machine.redis_server(redis, asked.data_dir / "redis")
-    emulators = profiles.emulators(emulated, variables) if asked.profile == "azurite" else ()
+    emulators = profiles.emulators(emulated, asked.data_dir, variables) if asked.profile == "azurite" else ()
     return processes(site, ports, variables, server, given, emulators)
 
 
-def _with_stores(
-    profile: profiles.Profile, ports: profiles.EmulatorPorts, given: Mapping[str, str]
-) -> Mapping[str, str]:
+def _with_stores(asked: Wish, ports: profiles.EmulatorPorts, given: Mapping[str, str]) -> Mapping[str, str]:
     """The variables of the profile under those that were set by hand; emulators are never left out."""
-    if profile == "azurite":
-        return {**given, **profiles.emulated(ports)}
-    return {**profiles.chosen_for_azure(given), **given} if profile == "azure" else given
+    if asked.profile == "azurite":
+        return {**given, **profiles.emulated(ports, asked.data_dir)}
+    return {**profiles.chosen_for_azure(given), **given} if asked.profile == "azure" else given
 
 
 def wants_turn(given: Mapping[str, str]) -> bool:

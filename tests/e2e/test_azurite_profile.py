@@ -21,3 +21,4 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield started
         assert not (started.data_dir / "parley.db").exists()  # nothing was kept beside the emulators
         assert not list((started.data_dir / "media").glob("**/*.*"))
+        assert not (started.data_dir / "keys").exists()  # those that sign are sealed, under the vault's

@@ -2,15 +2,14 @@
 
 import hashlib
 import hmac
-import os
 import secrets
-import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from conference.adapters import disk
 from conference.ports.media_files import LONGEST_LINK, checked_life, checked_name
 
 MEDIA_PATH: Final = "/media"  # of the local origin, which serves the folder
@@ -21,13 +20,7 @@ def shared_secret(file: Path) -> bytes:
     """The secret of the processes of a machine, made by the first that asks. Raises OSError."""
     with suppress(FileNotFoundError):
         return file.read_bytes()
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, fresh = tempfile.mkstemp(dir=file.parent, prefix=".new-")  # 0600 by definition
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(secrets.token_bytes(_SECRET_BYTES))
-    with suppress(FileExistsError):  # another process was faster
-        os.link(fresh, file)
-    os.unlink(fresh)
+    disk.appear(file, secrets.token_bytes(_SECRET_BYTES))
     return file.read_bytes()
 
 

@@ -5,19 +5,17 @@ known of a file (tier, lease, who committed it) is a small document beside it, c
 `@`, so that `a` and `a/b` may both be files, as in Blob storage.
 """
 
-import asyncio
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from conference.adapters import disk
 from conference.adapters.files.links import Links
 from conference.domain.errors import Unavailable
 from conference.domain.records import StorageTier
@@ -78,21 +76,21 @@ class FilesMediaFiles:
     def _appear(self, name: str, parts: Iterable[bytes], facts: Facts) -> bool:
         """The file of these bytes under its name, whole and on disk. False where the name is taken."""
         target = self._path(name)
-        finished = _finished(self._new, parts)
+        finished = disk.finished(self._new, parts)
         try:
-            with self._locked():
+            with disk.locked(self._lock):
                 if target.exists():
                     return False
                 self._write_known(name, facts)  # first: a note of a file that is not there yet does no harm
-                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                disk.make_folder(target.parent)
                 os.link(finished, target)
                 return True
         finally:
             finished.unlink()
 
     def _write(self, target: Path, body: bytes) -> None:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.replace(_finished(self._new, [body]), target)
+        disk.make_folder(target.parent)
+        os.replace(disk.finished(self._new, [body]), target)
 
     async def read(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes | None:
         target = self._path(name)
@@ -142,7 +140,7 @@ class FilesMediaFiles:
         target = self._path(name)
 
         def work() -> bool:
-            with self._locked():
+            with disk.locked(self._lock):
                 self._check_holder(name, holder)
                 try:
                     target.unlink()
@@ -157,7 +155,7 @@ class FilesMediaFiles:
         target = self._path(name)
 
         def work() -> bool:
-            with self._locked():
+            with disk.locked(self._lock):
                 self._check_holder(name, holder)
                 if target.exists():
                     self._write_known(name, {**self._known(name), "tier": tier})
@@ -170,7 +168,7 @@ class FilesMediaFiles:
         return await _in_thread(lambda: self._hold(name, holder, span))
 
     def _hold(self, name: str, holder: str, span: timedelta) -> bool:
-        with self._locked():
+        with disk.locked(self._lock):
             if not self._path(name).exists() or self._holder(name) not in ("", holder):
                 return False
             until = (self._clock.now() + span).isoformat()
@@ -179,7 +177,7 @@ class FilesMediaFiles:
 
     async def release(self, name: str, holder: str) -> bool:
         def work() -> bool:
-            with self._locked():
+            with disk.locked(self._lock):
                 if self._holder(name) != holder:
                     return False
                 self._write_known(name, {**self._known(name), "holder": ""})
@@ -210,17 +208,6 @@ class FilesMediaFiles:
     def _write_known(self, name: str, facts: Facts) -> None:
         self._write(self._beside(name), json.dumps(facts).encode())
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One writer at a time among all processes; the lock ends with its holder."""
-        self._lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
     def _path(self, name: str) -> Path:
         return _below(self._files, name)
 
@@ -243,24 +230,5 @@ def _numbers(folder: Path) -> list[int]:
     return []
 
 
-def _finished(folder: Path, parts: Iterable[bytes]) -> Path:
-    """A new file of these bytes, on disk; a crash leaves it in `folder`, where nobody looks."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=folder)  # 0600 by definition
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            for part in parts:
-                out.write(part)
-            out.flush()
-            os.fsync(out.fileno())
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return Path(name)
-
-
 async def _in_thread(work: Callable[[], T]) -> T:
-    try:
-        return await asyncio.to_thread(work)
-    except OSError as error:
-        raise Unavailable("the folder of recordings") from error
+    return await disk.in_thread("the folder of recordings", work, retryable=True)
