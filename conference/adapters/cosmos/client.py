@@ -306,9 +306,10 @@ class Items:
             return False
         return True
 
-    async def batch(self, key: Key, operations: Sequence[Operation]) -> None:
-        """All of them or none. Raises Raced."""
-        await self._write(lambda container: container.execute_item_batch(operations, _key(key)))
+    async def batch(self, key: Key, operations: Sequence[Operation]) -> list[str]:
+        """All of them or none; the ETags that they left. Raises Raced."""
+        results = await self._write(lambda container: container.execute_item_batch(operations, _key(key)))
+        return [str(result.get("eTag", "")) for result in results]
 
     async def _write(self, call: Callable[[ContainerProxy], Awaitable[T]]) -> T:
         async with self._database.bounded(), self._database.in_flight, translated():
