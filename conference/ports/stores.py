@@ -1,10 +1,10 @@
 """The stores of one installation together: what `memory_stores` and `sql_stores` build and a wiring hands on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from conference.ports.meetings import MeetingStore
 from conference.ports.records import AuditLog, EventQueue, Outbox, RecordingStore, TranscriptStore, UserStore
-from conference.ports.webhooks import NoWebhooks, WebhookStore
+from conference.ports.webhooks import WebhookStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,4 +16,4 @@ class Stores:
     audit: AuditLog
     outbox: Outbox
     queue: EventQueue
-    webhooks: WebhookStore = field(default_factory=NoWebhooks)
+    webhooks: WebhookStore

@@ -129,57 +129,6 @@ class WebhookStore(Protocol):
         ...
 
 
-class NoWebhooks:
-    """The store of an installation whose database keeps no webhooks."""
-
-    async def create(self, endpoint: WebhookEndpoint, *, fingerprint: str, most: int) -> WebhookEndpoint | Refused:
-        return Refused("not-available")
-
-    async def get(self, tenant_id: TenantId, endpoint_id: WebhookId) -> WebhookEndpoint | None:
-        return None
-
-    async def of_tenant(self, tenant_id: TenantId) -> Sequence[WebhookEndpoint]:
-        return ()
-
-    async def change(self, endpoint: WebhookEndpoint) -> WebhookEndpoint | Refused:
-        return Refused("not-found")
-
-    async def delete(self, tenant_id: TenantId, endpoint_id: WebhookId) -> bool:
-        return False
-
-    async def offer(self, offers: Sequence[Offer], now: datetime) -> None:
-        return None
-
-    async def claim(self, now: datetime, *, limit: int, per_endpoint: int, hold_s: float) -> Sequence[StreamLease]:
-        return ()
-
-    async def settle(self, lease: StreamLease, settlement: Settlement, attempt: WebhookAttempt | None = None) -> bool:
-        return False
-
-    async def rewind(
-        self,
-        tenant_id: TenantId,
-        endpoint_id: WebhookId,
-        meeting_id: MeetingId,
-        *,
-        from_seq: int,
-        last_seq: int,
-        now: datetime,
-    ) -> None:
-        return None
-
-    async def wake(self, endpoint_id: WebhookId, now: datetime, *, skip_dead: bool = False) -> None:
-        return None
-
-    async def attempts(
-        self, endpoint_id: WebhookId, *, meeting_id: MeetingId | None = None, cursor: str | None, limit: int
-    ) -> AttemptPage:
-        return AttemptPage((), None)
-
-    async def prune(self, before: datetime, *, limit: int = 1_000) -> int:
-        return 0
-
-
 class WebhookSecrets(Protocol):
     """Makes signing secrets and seals them, so that the store alone gives none away."""
 

@@ -42,7 +42,7 @@ def _tagged(*reasons: str) -> dict[int | str, dict[str, Any]]:
     operation_id="createWebhook",
     status_code=201,
     responses={
-        **refusals(*WRITES, "forbidden", "not-available", "too-many-webhooks", "idempotency-conflict"),
+        **refusals(*WRITES, "forbidden", "too-many-webhooks", "idempotency-conflict"),
         201: {
             "headers": {**ETAG_HEADER, "Location": {"schema": {"type": "string"}, "description": "The new webhook."}}
         },

@@ -44,7 +44,7 @@ class Shown:
 
 async def create(services: Services, caller: Caller, route: str, new: NewWebhook, key: str | None) -> Shown:
     """Stores the endpoint once per Idempotency-Key. Raises Refused: forbidden, invalid-body, idempotency-conflict,
-    too-many-webhooks, not-available."""
+    too-many-webhooks."""
     _admin(caller)
     _check_url(services, new.url)
     now = services.clock.now()

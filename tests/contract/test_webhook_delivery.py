@@ -1,6 +1,7 @@
 """Delivery to webhooks over each store: several instances at once, and a receiver that was away."""
 
 import asyncio
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import cast
 
@@ -15,6 +16,7 @@ from conference.ports.stores import Stores
 from functions.events import relay
 from functions.services import Services
 from functions.webhooks.delivery import PER_ENDPOINT, deliver
+from tests.support.cosmos import RunningCosmos, stores_over
 from tests.support.meetings import a_consent, a_meeting, user
 from tests.support.webhooks import DOWN, OK, PlainSecrets, Receivers, an_endpoint
 
@@ -74,15 +76,24 @@ async def test_what_a_receiver_missed_comes_in_order_on_every_store(
 
 
 async def test_instances_on_one_database_never_send_beside_each_other(sql_url: str, clock: ManualClock) -> None:
-    receivers = Receivers(pause=lambda: asyncio.sleep(0.002))
     databases = [open_database(sql_url) for _ in range(3)]
-    instances = []
-    for number, database in enumerate(databases):
-        ids = SequenceIds(number)
-        instances.append(_services(sql_stores(database, ids), clock, ids, receivers))
-    stores = sql_stores(databases[0], SequenceIds(9))
-    endpoints = [await _subscribed(stores, clock, number) for number in (1, 2)]
-    rooms = await _rooms(stores, clock, 12, 4)
+    await _never_beside_each_other([sql_stores(db, SequenceIds(number)) for number, db in enumerate(databases)], clock)
+    for database in databases:
+        await database.close()
+
+
+async def test_instances_on_one_account_never_send_beside_each_other(cosmos: RunningCosmos, clock: ManualClock) -> None:
+    databases = [cosmos.open() for _ in range(3)]
+    await _never_beside_each_other([stores_over(db, SequenceIds(number)) for number, db in enumerate(databases)], clock)
+    for database in databases:
+        await database.close()
+
+
+async def _never_beside_each_other(stores: Sequence[Stores], clock: ManualClock) -> None:
+    receivers = Receivers(pause=lambda: asyncio.sleep(0.002))
+    instances = [_services(stores, clock, SequenceIds(10 + number), receivers) for number, stores in enumerate(stores)]
+    endpoints = [await _subscribed(stores[0], clock, number) for number in (1, 2)]
+    rooms = await _rooms(stores[0], clock, 12, 4)
     await asyncio.gather(*(relay(services) for services in instances))
     await relay(instances[0])
     for _ in range(20):
@@ -92,5 +103,3 @@ async def test_instances_on_one_database_never_send_beside_each_other(sql_url: s
         assert receivers.numbers(endpoint.url) == {room.id: [1, 2, 3, 4, 5] for room in rooms}
         assert max(receivers.most_at_once[endpoint.url, room.id] for room in rooms) == 1
         assert receivers.most_at_once[endpoint.url] <= PER_ENDPOINT * len(instances)  # each claim counts on its own
-    for database in databases:
-        await database.close()

@@ -304,7 +304,7 @@ def test_the_guide_runs_as_it_stands(tmp_path: Path) -> None:
     if missing and not os.environ.get("CI"):
         pytest.skip(f"not here: {missing}")
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.DOTALL)
-    shown = re.search(r"```json\n(.*?)\n```", (ROOT / "docs/api.md").read_text(), re.DOTALL)
+    shown = re.search(r'```json\n(\{"type":.*?)\n```', (ROOT / "docs/api.md").read_text(), re.DOTALL)
     assert shown
     with running(tmp_path) as system:
         done = subprocess.run(

@@ -11,6 +11,7 @@ from conference.adapters.cosmos.records import (
     CosmosUserStore,
 )
 from conference.adapters.cosmos.rooms import Rooms
+from conference.adapters.cosmos.webhooks import CosmosWebhookStore
 from conference.ports.clock import Ids
 from conference.ports.records import EventQueue
 from conference.ports.stores import Stores
@@ -30,4 +31,5 @@ def cosmos_stores(database: CosmosDatabase, ids: Ids, queue: EventQueue) -> Stor
         audit=CosmosAuditLog(database),
         outbox=CosmosOutbox(rooms, Feed(rooms)),
         queue=queue,
+        webhooks=CosmosWebhookStore(rooms),
     )

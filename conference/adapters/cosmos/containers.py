@@ -55,5 +55,10 @@ AUDIT: Final = ContainerDefinition(
 CLAIMS: Final = ContainerDefinition("claims", ("/id",), default_ttl=30 * DAY_S)
 # Where readers of change feeds stand: the outbox relay's own, and those of Functions triggers.
 LEASES: Final = ContainerDefinition("leases", ("/id",))
+# A tenant's endpoints; and what is on its way to each of them, with the log.
+WEBHOOKS: Final = ContainerDefinition("webhooks", ("/tenantId",))
+WEBHOOK_STREAMS: Final = ContainerDefinition(
+    "webhook-streams", ("/endpointId",), composite=((("/at", "descending"), ("/id", "descending")),)
+)
 
-ALL: Final = (MEETINGS, HOSTS, USERS, AUDIT, CLAIMS, LEASES)
+ALL: Final = (MEETINGS, HOSTS, USERS, AUDIT, CLAIMS, LEASES, WEBHOOKS, WEBHOOK_STREAMS)

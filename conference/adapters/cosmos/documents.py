@@ -15,9 +15,11 @@ import msgspec
 
 from conference.adapters.cosmos.client import Document
 from conference.domain.consent import ConsentLog
-from conference.domain.ids import EventId, MeetingId, Secret, UserId
+from conference.domain.ids import EventId, MeetingId, Secret, TenantId, UserId, WebhookId
 from conference.domain.meetings import Meeting, MeetingSettings, Participant, Session, User
 from conference.domain.records import AuditEvent, DomainEvent, MeetingMetadata, Recording, Segment
+from conference.domain.webhook_streams import Stream
+from conference.domain.webhooks import WebhookAttempt, WebhookEndpoint
 
 E = TypeVar("E")
 MEETING: Final = "meeting"
@@ -170,6 +172,33 @@ def audit_document(entry: AuditEvent) -> Document:
 
 def audit(document: Document) -> AuditEvent:
     return _entity(AuditEvent, document | {"tenantId": document["tenantId"] or None}, id=EventId(document["id"]))
+
+
+def webhook_document(endpoint: WebhookEndpoint, fingerprint: str) -> Document:
+    return _values(endpoint) | {"fingerprint": fingerprint}
+
+
+def webhook(document: Document) -> WebhookEndpoint:
+    return _entity(WebhookEndpoint, document)
+
+
+def webhook_stream_document(
+    stream: Stream, tenant_id: TenantId, endpoint_id: WebhookId, meeting_id: MeetingId
+) -> Document:
+    names = {"tenantId": tenant_id, "endpointId": endpoint_id, "meetingId": meeting_id}
+    return _values(stream) | names | {"id": item_id("stream", meeting_id), "kind": "stream"}
+
+
+def webhook_stream(document: Document) -> Stream:
+    return _entity(Stream, document)
+
+
+def webhook_attempt_document(attempt: WebhookAttempt) -> Document:
+    return _values(attempt) | {"id": item_id("attempt", attempt.id), "kind": "attempt"}
+
+
+def webhook_attempt(document: Document) -> WebhookAttempt:
+    return _entity(WebhookAttempt, document, id=own_id(document))
 
 
 def _item(entity: Any, kind: str, meeting_id: MeetingId) -> Document:

@@ -122,10 +122,11 @@ class CosmosOutbox:
 
         await self._rooms.database.settle(attempt)
 
-    async def events(self, meeting_id: MeetingId) -> Sequence[DomainEvent]:
+    async def events(self, meeting_id: MeetingId, *, since: int = 1, limit: int | None = None) -> Sequence[DomainEvent]:
         await self._feed.catch_up()
-        text = "SELECT * FROM c WHERE c.kind = 'event' AND IS_DEFINED(c.seq) ORDER BY c.seq"
-        return [documents.event(document) for document in await self._rooms.items.query(text, key=meeting_id)]
+        text = "SELECT * FROM c WHERE c.kind = 'event' AND c.seq >= @since ORDER BY c.seq"
+        found = await self._rooms.items.query(text, {"since": since}, key=meeting_id, limit=limit)
+        return [documents.event(document) for document in found]
 
 
 def _published(number: int, last: int, etag: str, now: datetime) -> Operation:

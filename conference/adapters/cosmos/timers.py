@@ -128,10 +128,18 @@ async def delete_ended(rooms: Rooms, before: datetime, limit: int) -> Sequence[M
         meeting = documents.meeting(document)
         await unlist(rooms.hosts, meeting)
         await _empty(rooms, meeting.id)
+        await _end_streams(rooms, meeting.id)
         if await rooms.items.delete(meeting.id, MEETING):
             deleted.append(meeting.id)
         await unlist(rooms.hosts, meeting)  # again: the reader of the change feed may have listed it meanwhile
     return deleted
+
+
+async def _end_streams(rooms: Rooms, meeting_id: MeetingId) -> None:
+    """Those of webhooks, which lie with their endpoints."""
+    text = "SELECT c.id, c.endpointId FROM c WHERE c.kind = 'stream' AND c.meetingId = @meeting"
+    for row in await rooms.streams.query(text, {"meeting": meeting_id}):
+        await rooms.streams.delete(row["endpointId"], row["id"])
 
 
 async def _empty(rooms: Rooms, meeting_id: MeetingId) -> None:

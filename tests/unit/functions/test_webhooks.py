@@ -10,9 +10,6 @@ from conference.domain.errors import Refused
 from conference.domain.ids import WebhookId
 from conference.domain.records import AuditAction, EventType
 from conference.domain.webhooks import MAX_ENDPOINTS, MAX_URL
-from conference.ports.webhooks import NoWebhooks
-from functions.events import relay
-from functions.upkeep import prune_webhooks
 from functions.webhooks.delivery import deliver
 from tests.support.webhooks import DOWN
 
@@ -327,17 +324,3 @@ async def test_a_change_that_always_meets_another_is_to_be_tried_later(stage: An
     response = await admin.post(f"/v1/webhooks/{webhook['id']}/pause")
     assert reason(response) == (503, "unavailable")
     assert response.headers["Retry-After"]
-
-
-async def test_a_store_that_keeps_no_webhooks_says_so(stage: Any, admin: Any) -> None:
-    webhook_id = (await creates(admin))["id"]
-    stage.change(webhooks=NoWebhooks())
-    assert reason(await admin.post("/v1/webhooks", {"url": URL})) == (422, "not-available")
-    assert (await admin.get("/v1/webhooks")).json() == {"items": []}
-    for method, path, body in OPERATIONS[2:]:
-        answer = await admin.call(method, "/v1/webhooks" + path.replace("{id}", webhook_id), body, If_Match="*")
-        assert reason(answer) == (404, "not-found")
-    await admin.creates_meeting()
-    assert await relay(stage.services) == 1
-    assert await deliver(stage.services) == 0
-    assert await prune_webhooks(stage.services) == 0
