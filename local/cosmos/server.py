@@ -40,6 +40,7 @@ class CosmosServer:
     def __init__(self, account: Account, key: str, *, wall_clock: Callable[[], float] = time.time) -> None:
         self.account = account
         self.faults = Faults()
+        self.consistency = "BoundedStaleness"  # what clients are told; every read here is the latest
         self._key = key
         self._wall_clock = wall_clock
 
@@ -124,7 +125,7 @@ class CosmosServer:
             "writableLocations": here,
             "readableLocations": here,
             "enableMultipleWriteLocations": False,
-            "userConsistencyPolicy": {"defaultConsistencyLevel": "Session"},
+            "userConsistencyPolicy": {"defaultConsistencyLevel": self.consistency},
             "userReplicationPolicy": {"asyncReplication": False, "minReplicaSetSize": 1, "maxReplicasetSize": 1},
             "systemReplicationPolicy": {"minReplicaSetSize": 1, "maxReplicasetSize": 1},
             "readPolicy": {"primaryReadCoefficient": 1, "secondaryReadCoefficient": 1},

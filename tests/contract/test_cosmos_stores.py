@@ -206,6 +206,20 @@ async def test_a_wrong_key_is_said_so_and_not_tried_again(cosmos: RunningCosmos,
     await database.close()
 
 
+@pytest.mark.parametrize(("level", "warned"), [("Strong", 0), ("BoundedStaleness", 0), ("Session", 1), ("Eventual", 1)])
+async def test_a_consistency_that_is_too_weak_is_told_once(
+    cosmos: RunningCosmos, meeting: Meeting, caplog: pytest.LogCaptureFixture, level: str, warned: int
+) -> None:
+    cosmos.server.consistency = level
+    database = cosmos.open()
+    store = stores_over(database, SequenceIds()).meetings
+    for _ in range(2):
+        assert await store.get(meeting.id) == meeting
+    said = [record for record in caplog.records if "consistency" in record.getMessage()]
+    assert len(said) == warned
+    await database.close()
+
+
 async def test_a_missing_container_is_said_so(cosmos: RunningCosmos, clock: ManualClock) -> None:
     database = CosmosDatabase(cosmos.url, "elsewhere", key=Secret(base64.b64encode(b"x").decode()), patience=HASTY)
     await database.close()

@@ -40,6 +40,7 @@ _IN_FLIGHT: Final = (
 )
 _AWAY_TRIES: Final = 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.4
+_FRESH_READS: Final = frozenset({"Strong", "BoundedStaleness"})
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -117,6 +118,7 @@ class CosmosDatabase:
         try:
             async with self.bounded(), translated():
                 await client.__aenter__()
+                await _look_at_consistency(client)
         except BaseException:
             await client.close()
             raise
@@ -156,6 +158,14 @@ class CosmosDatabase:
         raise Unavailable(_WHAT)
 
 
+async def _look_at_consistency(client: CosmosClient) -> None:
+    """Says so where a read of this process may be behind a write of another one (ADR 16)."""
+    policy = (await client._get_database_account()).ConsistencyPolicy or {}
+    level = str(policy.get("defaultConsistencyLevel", ""))
+    if level not in _FRESH_READS:
+        log.warning("the account's consistency lets refusals come too early", extra={"consistency": level})
+
+
 class _Throttled(Unavailable):
     """Too many requests for longer than was waited."""
 
@@ -180,13 +190,16 @@ async def translated() -> AsyncIterator[None]:
         raise Unavailable(_WHAT) from None
 
 
-_NO_CONTAINER: Final = 1003  # the substatus of 404
+_NO_CONTAINER: Final = 1003  # a substatus of 404
+_NO_SESSION: Final = 1002  # of another: no replica has caught up with what this client has seen
 
 
 def _of_status(status: int, error: CosmosHttpResponseError | CosmosBatchOperationError, index: int = 0) -> Exception:
     if status == 404 and error.sub_status == _NO_CONTAINER:
         log.error("the database or one of its containers does not exist")
         return Unavailable(f"{_WHAT} (it lacks its containers)", retryable=False, after_s=None)
+    if status == 404 and error.sub_status == _NO_SESSION:
+        return Unavailable(_WHAT)
     if status in (404, CONFLICT, 412, 449):
         return Raced(status, index)
     if status == 429:
@@ -293,9 +306,10 @@ class Items:
             return False
         return True
 
-    async def batch(self, key: Key, operations: Sequence[Operation]) -> None:
-        """All of them or none. Raises Raced."""
-        await self._write(lambda container: container.execute_item_batch(operations, _key(key)))
+    async def batch(self, key: Key, operations: Sequence[Operation]) -> list[str]:
+        """All of them or none; the ETags that they left. Raises Raced."""
+        results = await self._write(lambda container: container.execute_item_batch(operations, _key(key)))
+        return [str(result.get("eTag", "")) for result in results]
 
     async def _write(self, call: Callable[[ContainerProxy], Awaitable[T]]) -> T:
         async with self._database.bounded(), self._database.in_flight, translated():

@@ -7,6 +7,7 @@ one page at once meet in the ETags.
 """
 
 from asyncio import Lock
+from collections.abc import Sequence
 
 from conference.adapters.cosmos import documents
 from conference.adapters.cosmos.client import Document
@@ -81,7 +82,7 @@ class Feed:
 
     async def _number(self, meeting_id: MeetingId, events: list[Document]) -> None:
         for first in range(0, len(events), _EVENTS_A_BATCH):
-            ids = [event["id"] for event in events[first : first + _EVENTS_A_BATCH]]
+            ids = [event["id"] for event in in_order(events)[first : first + _EVENTS_A_BATCH]]
             await self._number_some(meeting_id, ids)
 
     async def _number_some(self, meeting_id: MeetingId, ids: list[str]) -> None:
@@ -104,3 +105,12 @@ class Feed:
             patch(event["id"], set={"seq": number}, etag=event["_etag"]) for number, event in enumerate(fresh, last + 1)
         ]
         await self._rooms.items.batch(meeting_id, [patch(OUTBOX, set=values, etag=outbox["_etag"]), *numbered])
+
+
+def in_order(events: Sequence[Document]) -> list[Document]:
+    """Events of one room as the feed gave them: the order of commits is the feed's, that within one commit was written
+    down, since the feed does not promise it."""
+    commits: dict[str, int] = {}
+    for event in events:
+        commits.setdefault(event["commit"], len(commits))
+    return sorted(events, key=lambda event: (commits[event["commit"]], event["place"]))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from conference.adapters.cosmos import documents
 from conference.adapters.cosmos.containers import ALL, AUDIT
 from conference.adapters.cosmos.documents import camel, item_id, moment, own_id
+from conference.adapters.cosmos.feed import in_order
 from conference.adapters.cosmos.operations import literal, one_of, patch
 from conference.domain.ids import EventId, MeetingId, ParticipantId, RecordingId, Secret, SessionId
 from conference.domain.meetings import Meeting, MeetingSettings, Role
@@ -120,6 +121,18 @@ def test_an_audit_entry_has_both_parts_of_its_key(tenant: str | None) -> None:
     document = documents.audit_document(entry)
     assert [document[path[1:]] for path in AUDIT.partition_key] == [tenant or "", "2026-01-02"]
     assert documents.audit(document) == entry
+
+
+@given(st.permutations(range(3)), st.permutations(range(4)))
+def test_events_of_one_commit_are_numbered_as_they_were_written(first: list[int], second: list[int]) -> None:
+    fed = [
+        *({"commit": "x", "place": place} for place in first),
+        *({"commit": "a", "place": place} for place in second),
+    ]
+    assert in_order(fed) == [
+        *({"commit": "x", "place": place} for place in range(3)),
+        *({"commit": "a", "place": place} for place in range(4)),
+    ]
 
 
 def test_every_container_has_a_name_of_its_own() -> None:
