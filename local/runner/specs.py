@@ -165,7 +165,9 @@ def processes(
     bound = "127.0.0.1" if site.host in ("0.0.0.0", "::") else site.host  # noqa: S104
     origin = f"{scheme}://{bracketed(bound)}:{site.port}"
     embedded_redis = not given.get("PARLEY_REDIS_URL")
-    uses_sql = not emulators and not given.get("PARLEY_COSMOS_ENDPOINT")
+    # Cosmos DB has no queue: without Azure's, events wait in SQL.
+    is_in_azure = bool(given.get("PARLEY_COSMOS_ENDPOINT")) and given.get("PARLEY_QUEUES") == "azure"
+    uses_sql = not emulators and not is_in_azure
     directory = ("redis",) if embedded_redis else ()
     stores = (*directory, *(("migrate",) if uses_sql else ()), *(spec.name for spec in emulators))
 
