@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from conference.adapters.system import SystemClock
+from conference.adapters.stores import CosmosAccount, open_stores
+from conference.adapters.system import SystemClock, SystemIds
 from conference.domain.errors import Unavailable
 from conference.ports.meetings import Joined, MeetingStore
 from conference.settings import Settings
@@ -98,7 +99,7 @@ async def test_functions_and_signaling_share_what_is_stored(place: Place, monkey
     await wiring.close()
 
 
-async def test_a_real_account_needs_a_credential() -> None:
-    chosen = Settings(cosmos_endpoint="https://parley.documents.azure.com", oidc_issuer="http://127.0.0.1/identity")
+async def test_a_real_account_needs_a_credential(tmp_path: Path) -> None:
+    account = CosmosAccount("https://parley.documents.azure.com", "parley")
     with pytest.raises(ValueError, match="credential"):
-        await build(chosen)
+        open_stores(SystemIds(), sql_url=f"sqlite:///{tmp_path / 'queue.db'}", cosmos=account)
