@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from conference.adapters.memory.clock import ManualClock, SequenceIds
-from conference.adapters.sql import open_database, sql_stores
+from conference.adapters.memory.clock import ManualClock
 from conference.domain.errors import ProtocolError, Refused
 from conference.domain.ids import EventId, MeetingId, TenantId
 from conference.domain.meetings import Meeting
@@ -372,21 +371,30 @@ async def test_one_endpoint_holds_no_more_than_its_share(stores: Stores, clock: 
     assert [lease.endpoint_id for lease in second] == [busy.id]
 
 
-async def test_instances_that_claim_at_once_get_no_stream_twice(sql_url: str, clock: ManualClock) -> None:
-    databases = [open_database(sql_url), open_database(sql_url)]
-    stores = [sql_stores(database, SequenceIds(number)) for number, database in enumerate(databases)]
-    endpoint = await _created(stores[0].webhooks, an_endpoint(clock.now()))
-    for room in await _rooms(stores[0], clock.now(), 20):
-        await stores[0].webhooks.offer([Offer(TENANT, endpoint.id, room.id, 1)], clock.now())
+async def test_what_waits_for_an_endpoint_that_has_its_share_hides_no_other(stores: Stores, clock: ManualClock) -> None:
+    busy, other = [await _created(stores.webhooks, an_endpoint(clock.now(), number)) for number in (1, 2)]
+    rooms = await _rooms(stores, clock.now(), 8)
+    await stores.webhooks.offer([Offer(TENANT, busy.id, room.id, 1) for room in rooms], clock.now())
+    await stores.webhooks.offer([Offer(TENANT, other.id, room.id, 1) for room in rooms], clock.advance(1))
+    first = await _claimed(stores.webhooks, clock.now(), limit=3, per_endpoint=2)
+    assert sorted(lease.endpoint_id for lease in first) == [busy.id, busy.id, other.id]
+    assert len(await _claimed(stores.webhooks, clock.now(), limit=1, per_endpoint=2)) == 1
+    assert await _claimed(stores.webhooks, clock.now(), limit=3, per_endpoint=2) == []
+
+
+async def test_instances_that_claim_at_once_get_no_stream_twice(
+    twins: tuple[Stores, Stores], clock: ManualClock
+) -> None:
+    endpoint = await _created(twins[0].webhooks, an_endpoint(clock.now()))
+    for room in await _rooms(twins[0], clock.now(), 20):
+        await twins[0].webhooks.offer([Offer(TENANT, endpoint.id, room.id, 1)], clock.now())
     claims: Sequence[list[StreamLease]] = await asyncio.gather(
-        *(_claimed(stores[number % 2].webhooks, clock.now(), limit=5) for number in range(8))
+        *(_claimed(twins[number % 2].webhooks, clock.now(), limit=5) for number in range(8))
     )
     claimed = [lease.meeting_id for leases in claims for lease in leases]
     assert len(claimed) == len(set(claimed))
-    rest = await _claimed(stores[0].webhooks, clock.now())
+    rest = await _claimed(twins[0].webhooks, clock.now())
     assert len(claimed) + len(rest) == 20
-    for database in databases:
-        await database.close()
 
 
 async def test_concurrent_offers_and_settlements_lose_no_event(stores: Stores, clock: ManualClock) -> None:

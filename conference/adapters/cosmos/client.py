@@ -32,6 +32,7 @@ Operation = tuple[Any, ...]
 log = logging.getLogger(__name__)
 MOST_OPERATIONS: Final = 100  # of a batch
 CONFLICT: Final = 409
+GONE: Final = 404
 _WHAT: Final = "the database"
 _READ_TRIES: Final = 3
 _SETTLE_TRIES: Final = 20
@@ -302,7 +303,9 @@ class Items:
         """False where it was gone."""
         try:
             await self._write(lambda container: container.delete_item(id, _key(key)))
-        except Raced:
+        except Raced as raced:
+            if raced.status != GONE:
+                raise Unavailable(_WHAT) from None
             return False
         return True
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 DAY_S: Final = 86_400
 # Read whole and never looked for: in the index they would only make each write dearer.
-_NOT_ASKED_FOR: Final = ('/"_etag"/?', "/payload/*", "/audit/*", "/manifest/*", "/removed/*")
+_NOT_ASKED_FOR: Final = ('/"_etag"/?', "/payload/*", "/audit/*", "/manifest/*", "/removed/*", "/secrets/*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,15 @@ AUDIT: Final = ContainerDefinition(
 CLAIMS: Final = ContainerDefinition("claims", ("/id",), default_ttl=30 * DAY_S)
 # Where readers of change feeds stand: the outbox relay's own, and those of Functions triggers.
 LEASES: Final = ContainerDefinition("leases", ("/id",))
-# A tenant's endpoints; and what is on its way to each of them, with the log.
+# A tenant's endpoints.
 WEBHOOKS: Final = ContainerDefinition("webhooks", ("/tenantId",))
+# A room's way to an endpoint, and the tries there: so a busy endpoint outgrows no partition, and its log is a prefix.
 WEBHOOK_STREAMS: Final = ContainerDefinition(
-    "webhook-streams", ("/endpointId",), composite=((("/at", "descending"), ("/id", "descending")),)
+    "webhook-streams",
+    ("/endpointId", "/meetingId"),
+    default_ttl=-1,
+    composite=((("/at", "descending"), ("/id", "descending")),),
 )
+WEBHOOK_LOG_S: Final = 7 * DAY_S  # how long a try is kept, and a stream on which nothing waits
 
 ALL: Final = (MEETINGS, HOSTS, USERS, AUDIT, CLAIMS, LEASES, WEBHOOKS, WEBHOOK_STREAMS)

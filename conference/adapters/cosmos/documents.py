@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from conference.adapters.cosmos.client import Document
+from conference.adapters.cosmos.containers import WEBHOOK_LOG_S
 from conference.domain.consent import ConsentLog
 from conference.domain.ids import EventId, MeetingId, Secret, TenantId, UserId, WebhookId
 from conference.domain.meetings import Meeting, MeetingSettings, Participant, Session, User
@@ -26,6 +27,7 @@ MEETING: Final = "meeting"
 CAPACITY: Final = "capacity"
 OUTBOX: Final = "outbox"
 METADATA: Final = "metadata"
+STREAM: Final = "stream"
 
 
 def moment(at: datetime) -> str:
@@ -185,8 +187,17 @@ def webhook(document: Document) -> WebhookEndpoint:
 def webhook_stream_document(
     stream: Stream, tenant_id: TenantId, endpoint_id: WebhookId, meeting_id: MeetingId
 ) -> Document:
+    """One on which nothing waits expires: what is offered later begins it anew."""
     names = {"tenantId": tenant_id, "endpointId": endpoint_id, "meetingId": meeting_id}
-    return _values(stream) | names | {"id": item_id("stream", meeting_id), "kind": "stream"}
+    life = {"ttl": WEBHOOK_LOG_S} if stream.next_seq > stream.last_seq else {}
+    return _values(stream) | names | life | {"id": STREAM, "kind": STREAM}
+
+
+def changed_webhook_stream(document: Document, stream: Stream) -> Document:
+    """The document with the stream as it is now. `released` names the last lease that was given back."""
+    names = document["tenantId"], document["endpointId"], document["meetingId"]
+    released = {"released": document["released"]} if "released" in document else {}
+    return webhook_stream_document(stream, *names) | released
 
 
 def webhook_stream(document: Document) -> Stream:
@@ -194,7 +205,7 @@ def webhook_stream(document: Document) -> Stream:
 
 
 def webhook_attempt_document(attempt: WebhookAttempt) -> Document:
-    return _values(attempt) | {"id": item_id("attempt", attempt.id), "kind": "attempt"}
+    return _values(attempt) | {"id": item_id("attempt", attempt.id), "kind": "attempt", "ttl": WEBHOOK_LOG_S}
 
 
 def webhook_attempt(document: Document) -> WebhookAttempt:

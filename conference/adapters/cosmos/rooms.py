@@ -12,7 +12,7 @@ from typing import Any
 
 from conference.adapters.cosmos import documents
 from conference.adapters.cosmos.client import CosmosDatabase, Document, Items, Operation
-from conference.adapters.cosmos.containers import AUDIT, CLAIMS, HOSTS, MEETINGS, WEBHOOK_STREAMS
+from conference.adapters.cosmos.containers import AUDIT, CLAIMS, HOSTS, MEETINGS, WEBHOOK_STREAMS, WEBHOOKS
 from conference.adapters.cosmos.documents import CAPACITY, MEETING
 from conference.adapters.cosmos.operations import create, patch
 from conference.adapters.cosmos.telling import audit_now, told
@@ -57,6 +57,7 @@ class Rooms:
         self.hosts: Items = database.items(HOSTS)
         self.audit: Items = database.items(AUDIT)
         self.claims: Items = database.items(CLAIMS)
+        self.webhooks: Items = database.items(WEBHOOKS)
         self.streams: Items = database.items(WEBHOOK_STREAMS)
 
     async def read(self, meeting_id: MeetingId, also: str = "false", **parameters: Any) -> Room | None:

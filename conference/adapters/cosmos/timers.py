@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 
 from conference.adapters.cosmos import aggregate, documents
 from conference.adapters.cosmos.client import MOST_OPERATIONS
-from conference.adapters.cosmos.documents import CAPACITY, MEETING, moment
+from conference.adapters.cosmos.documents import CAPACITY, MEETING, STREAM, moment
 from conference.adapters.cosmos.hosts import unlist
 from conference.adapters.cosmos.operations import delete, literal, patch
 from conference.adapters.cosmos.rooms import Room, Rooms
 from conference.domain import events
 from conference.domain.ids import MeetingId, ParticipantId
-from conference.domain.meetings import Participant
+from conference.domain.meetings import Meeting, Participant
 
 _CANDIDATES = 1_000  # rooms that one run looks at
 
@@ -128,18 +128,18 @@ async def delete_ended(rooms: Rooms, before: datetime, limit: int) -> Sequence[M
         meeting = documents.meeting(document)
         await unlist(rooms.hosts, meeting)
         await _empty(rooms, meeting.id)
-        await _end_streams(rooms, meeting.id)
+        await _end_streams(rooms, meeting)
         if await rooms.items.delete(meeting.id, MEETING):
             deleted.append(meeting.id)
+        await _end_streams(rooms, meeting)  # again: a replay may have begun one meanwhile
         await unlist(rooms.hosts, meeting)  # again: the reader of the change feed may have listed it meanwhile
     return deleted
 
 
-async def _end_streams(rooms: Rooms, meeting_id: MeetingId) -> None:
-    """Those of webhooks, which lie with their endpoints."""
-    text = "SELECT c.id, c.endpointId FROM c WHERE c.kind = 'stream' AND c.meetingId = @meeting"
-    for row in await rooms.streams.query(text, {"meeting": meeting_id}):
-        await rooms.streams.delete(row["endpointId"], row["id"])
+async def _end_streams(rooms: Rooms, meeting: Meeting) -> None:
+    """Those of the tenant's webhooks, which lie with their endpoints. The tries are left to their expiry."""
+    for endpoint_id in await rooms.webhooks.query("SELECT VALUE c.id FROM c", key=meeting.tenant_id):
+        await rooms.streams.delete((endpoint_id, meeting.id), STREAM)
 
 
 async def _empty(rooms: Rooms, meeting_id: MeetingId) -> None:

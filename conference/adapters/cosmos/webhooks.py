@@ -1,40 +1,43 @@
 """Port `WebhookStore` in Cosmos DB.
 
-Endpoints share their tenant's partition. An endpoint's streams and attempts share another one, so how far a stream is
-and the entry of the log are one batch. A stream is changed under its ETag: whoever has claimed it first has it.
+Endpoints share their tenant's partition. A stream lies with its log in a partition of its own, so how far it is and the
+entry of the log are one batch. It is changed under its ETag: whoever has claimed it first has it. A write whose answer
+was lost is looked for before it is made again.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from conference.adapters.cosmos import documents
 from conference.adapters.cosmos.client import MOST_OPERATIONS, Document, Operation, Raced
-from conference.adapters.cosmos.containers import WEBHOOK_STREAMS, WEBHOOKS
-from conference.adapters.cosmos.documents import MEETING, item_id, moment
+from conference.adapters.cosmos.documents import MEETING, STREAM, item_id, moment
 from conference.adapters.cosmos.operations import create, delete
 from conference.adapters.cosmos.operations import replace as replace_item
 from conference.adapters.cosmos.rooms import Rooms
 from conference.adapters.cursors import decode_cursor, encode_cursor
-from conference.domain.errors import Refused
+from conference.domain.errors import Refused, Unavailable
 from conference.domain.ids import MeetingId, TenantId, WebhookId
 from conference.domain.webhook_streams import Settlement, Stream, new_stream
 from conference.domain.webhooks import WebhookAttempt, WebhookEndpoint
 from conference.ports.webhooks import AttemptPage, Offer, StreamLease
 
 _AT_ONCE = 16
-_CANDIDATES = 1_000  # streams that one claim looks at
+_A_LOOK = 1_000  # items of an endpoint that is deleted
+
+T = TypeVar("T")
+Place = tuple[WebhookId, MeetingId]  # a stream's partition
 
 
 class CosmosWebhookStore:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
-        self._database = rooms.database
-        self._endpoints = rooms.database.items(WEBHOOKS)
-        self._items = rooms.database.items(WEBHOOK_STREAMS)
+        self._settle = rooms.database.settle
+        self._endpoints = rooms.webhooks
+        self._items = rooms.streams
         self._gate = asyncio.Semaphore(_AT_ONCE)
 
     # --- endpoints ---
@@ -50,7 +53,7 @@ class CosmosWebhookStore:
             await self._endpoints.create(documents.webhook_document(endpoint, fingerprint))
             return endpoint
 
-        return await self._database.settle(attempt)
+        return await self._settle(attempt)
 
     async def get(self, tenant_id: TenantId, endpoint_id: WebhookId) -> WebhookEndpoint | None:
         found = await self._endpoints.read(tenant_id, endpoint_id)
@@ -62,51 +65,72 @@ class CosmosWebhookStore:
 
     async def change(self, endpoint: WebhookEndpoint) -> WebhookEndpoint | Refused:
         changed = replace(endpoint, version=endpoint.version + 1)
+        is_again = False
 
         async def attempt() -> WebhookEndpoint | Refused:
+            nonlocal is_again
             known = await self._endpoints.read(endpoint.tenant_id, endpoint.id)
             if known is None:
                 return Refused("not-found")
+            if is_again and documents.webhook(known) == changed:
+                return changed  # written before, and the answer was lost
             if known["version"] != endpoint.version:
                 return Refused("precondition-failed")
+            is_again = True
             await self._endpoints.replace(documents.webhook_document(changed, known["fingerprint"]), known["_etag"])
             return changed
 
-        return await self._database.settle(attempt)
+        return await self._settle(attempt)
 
     async def delete(self, tenant_id: TenantId, endpoint_id: WebhookId) -> bool:
-        """What is the endpoint's goes before it, so what was interrupted can be repeated, and once more after it: an
-        event may have been offered meanwhile."""
+        """What is the endpoint's goes before it, so what was interrupted can be repeated. Of two at once both may have
+        deleted it: the client asks again by itself, and does not say."""
         if await self._endpoints.read(tenant_id, endpoint_id) is None:
             return False
         await self._empty(endpoint_id)
-        gone = await self._endpoints.delete(tenant_id, endpoint_id)
-        await self._empty(endpoint_id)
-        return gone
+        await self._settle(lambda: self._endpoints.delete(tenant_id, endpoint_id))
+        await self._empty(endpoint_id)  # again: an event may have been offered meanwhile
+        return True
 
     async def _empty(self, endpoint_id: WebhookId) -> None:
-        async def attempt() -> None:
-            while ids := await self._items.query("SELECT VALUE c.id FROM c", key=endpoint_id, limit=MOST_OPERATIONS):
-                await self._items.batch(endpoint_id, [delete(id) for id in ids])
+        """However much it is: each look and each room is an operation by itself."""
+        while found := await self._items.query("SELECT VALUE c.meetingId FROM c", key=(endpoint_id,), limit=_A_LOOK):
+            await self._all(self._empty_room((endpoint_id, meeting_id)) for meeting_id in dict.fromkeys(found))
 
-        await self._database.settle(attempt)
+    async def _empty_room(self, place: Place) -> None:
+        async def attempt() -> None:
+            while ids := await self._items.query("SELECT VALUE c.id FROM c", key=place, limit=MOST_OPERATIONS):
+                await self._items.batch(place, [delete(id) for id in ids])
+
+        await self._settle(attempt)
+
+    async def _all(self, calls: Iterable[Awaitable[T]]) -> list[T]:
+        """A few at once. Raises what the first of those raised that failed, once all have ended."""
+
+        async def one(call: Awaitable[T]) -> T:
+            async with self._gate:
+                return await call
+
+        answers = await asyncio.gather(*map(one, calls), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
 
     # --- streams ---
 
     async def offer(self, offers: Sequence[Offer], now: datetime) -> None:
-        by_stream: dict[tuple[TenantId, WebhookId, MeetingId], list[int]] = {}
+        numbers: dict[tuple[TenantId, Place], list[int]] = {}
         for offer in offers:
-            by_stream.setdefault((offer.tenant_id, offer.endpoint_id, offer.meeting_id), []).append(offer.seq)
+            place = offer.endpoint_id, offer.meeting_id
+            numbers.setdefault((offer.tenant_id, place), []).append(offer.seq)
+        await self._all(self._offer(tenant_id, place, seqs, now) for (tenant_id, place), seqs in numbers.items())
 
-        async def one(key: tuple[TenantId, WebhookId, MeetingId], numbers: list[int]) -> None:
-            def offered(stream: Stream | None) -> Stream:
-                stream = stream or new_stream(numbers[0], numbers[0], now)
-                return stream.offered(max(numbers), now)
+    async def _offer(self, tenant_id: TenantId, place: Place, seqs: Sequence[int], now: datetime) -> None:
+        def offered(stream: Stream | None) -> Stream:
+            return (stream or new_stream(seqs[0], seqs[0], now)).offered(max(seqs), now)
 
-            async with self._gate:
-                await self._change_stream(*key, offered)
-
-        await asyncio.gather(*(one(key, numbers) for key, numbers in by_stream.items()))
+        await self._change_stream(tenant_id, place, offered)
 
     async def rewind(
         self,
@@ -121,67 +145,101 @@ class CosmosWebhookStore:
         def rewound(stream: Stream | None) -> Stream:
             return (stream or new_stream(from_seq, last_seq, now)).rewound(from_seq, last_seq, now)
 
-        await self._change_stream(tenant_id, endpoint_id, meeting_id, rewound)
+        await self._change_stream(tenant_id, (endpoint_id, meeting_id), rewound)
 
     async def _change_stream(
-        self,
-        tenant_id: TenantId,
-        endpoint_id: WebhookId,
-        meeting_id: MeetingId,
-        change: Callable[[Stream | None], Stream],
+        self, tenant_id: TenantId, place: Place, change: Callable[[Stream | None], Stream]
     ) -> None:
-        """Nothing where the endpoint or the meeting is gone."""
+        """Whoever deletes an endpoint or a meeting deletes its streams, so only one that begins has to look for them:
+        before, and again when it is there."""
 
         async def attempt() -> None:
-            known = await self._items.read(endpoint_id, item_id("stream", meeting_id))
-            if await self._endpoints.read(tenant_id, endpoint_id) is None:
-                return
-            if await self._rooms.items.read(meeting_id, MEETING) is None:
-                return
-            before = documents.webhook_stream(known) if known else None
-            after = change(before)
-            document = documents.webhook_stream_document(after, tenant_id, endpoint_id, meeting_id)
-            if known is None:
-                await self._items.create(document)
-            elif after != before:
-                await self._items.replace(document, known["_etag"])
+            known = await self._items.read(place, STREAM)
+            if known is not None:
+                await self._replace(known, change)
+            elif await self._may_begin(tenant_id, place):
+                await self._items.create(documents.webhook_stream_document(change(None), tenant_id, *place))
+                if not await self._may_begin(tenant_id, place):
+                    await self._items.delete(place, STREAM)
 
-        await self._database.settle(attempt)
+        await self._settle(attempt)
+
+    async def _replace(self, known: Document, change: Callable[[Stream], Stream]) -> None:
+        """Raises Raced, Unavailable."""
+        before = documents.webhook_stream(known)
+        after = change(before)
+        if after != before:
+            await self._items.replace(documents.changed_webhook_stream(known, after), known["_etag"])
+
+    async def _may_begin(self, tenant_id: TenantId, place: Place) -> bool:
+        endpoint_id, meeting_id = place
+        endpoint, meeting = await asyncio.gather(
+            self._endpoints.read(tenant_id, endpoint_id), self._rooms.items.read(meeting_id, MEETING)
+        )
+        return endpoint is not None and meeting is not None
 
     async def claim(self, now: datetime, *, limit: int, per_endpoint: int, hold_s: float) -> Sequence[StreamLease]:
-        text = "SELECT * FROM c WHERE c.kind = 'stream' AND c.dueAt <= @now ORDER BY c.dueAt"
-        found = await self._items.query(text, {"now": moment(now)}, limit=_CANDIDATES)
-        due = [(documents.webhook_stream(document), document) for document in found]
-        held = Counter(document["endpointId"] for stream, document in due if stream.is_held(now))
-        chosen: list[tuple[Stream, Document]] = []
-        for stream, document in due:
-            endpoint_id = document["endpointId"]
-            if len(chosen) < limit and not stream.is_held(now) and held[endpoint_id] < per_endpoint:
-                held[endpoint_id] += 1
-                chosen.append((stream, document))
+        chosen = await self._choose(now, limit, per_endpoint) if limit > 0 else []
         until = now + timedelta(seconds=hold_s)
-        claims = (self._claim(stream, document, until) for stream, document in chosen)
-        answers = await asyncio.gather(*claims, return_exceptions=True)
+        answers = await asyncio.gather(*(self._claim(document, until) for document in chosen), return_exceptions=True)
         leases = [answer for answer in answers if isinstance(answer, StreamLease)]
         failed = next((answer for answer in answers if isinstance(answer, BaseException)), None)
         if failed is not None and not leases:  # else what was claimed is used
             raise failed
         return leases
 
-    async def _claim(self, stream: Stream, document: Document, until: datetime) -> StreamLease | None:
+    async def _choose(self, now: datetime, limit: int, per_endpoint: int) -> list[Document]:
+        """What waits for an endpoint that has its share, however much, hides nobody: the next look leaves it out. Each
+        look but the last finds another one of those, of which there are as many as leases are held and chosen."""
+        held: Counter[str] | None = None
+        full: set[str] = set()
+        chosen: dict[str, Document] = {}
+        while True:
+            found = await self._due(now, limit, full)
+            if held is None:
+                held = await self._held(now) if found else Counter()
+            for document in found:
+                endpoint_id = document["endpointId"]
+                if document["_rid"] in chosen or len(chosen) == limit:
+                    continue
+                if held[endpoint_id] < per_endpoint:
+                    held[endpoint_id] += 1
+                    chosen[document["_rid"]] = document
+                else:
+                    full.add(endpoint_id)
+            if len(found) < limit or len(chosen) == limit:
+                return list(chosen.values())
+
+    async def _due(self, now: datetime, limit: int, full: set[str]) -> list[Document]:
+        text = (
+            "SELECT * FROM c WHERE c.dueAt <= @now AND (NOT IS_DEFINED(c.heldUntil) OR c.heldUntil <= @now)"
+            " AND NOT ARRAY_CONTAINS(@full, c.endpointId) ORDER BY c.dueAt"
+        )
+        return await self._items.query(text, {"now": moment(now), "full": sorted(full)}, limit=limit)
+
+    async def _held(self, now: datetime) -> Counter[str]:
+        text = "SELECT VALUE c.endpointId FROM c WHERE c.heldUntil > @now"
+        return Counter(await self._items.query(text, {"now": moment(now)}))
+
+    async def _claim(self, document: Document, until: datetime) -> StreamLease | None:
         """None where somebody else was first."""
-        token = self._rooms.ids.new()
-        names = TenantId(document["tenantId"]), WebhookId(document["endpointId"]), MeetingId(document["meetingId"])
-        claimed = documents.webhook_stream_document(stream.claimed(token, until), *names)
+        token, stream = self._rooms.ids.new(), documents.webhook_stream(document)
+        place = WebhookId(document["endpointId"]), MeetingId(document["meetingId"])
+        claimed = documents.changed_webhook_stream(document, stream.claimed(token, until))
         async with self._gate:
             try:
                 await self._items.replace(claimed, document["_etag"])
-            except Raced:
-                return None
+            except (Raced, Unavailable) as error:
+                known = await self._items.read(place, STREAM)  # ours it is where only the answer was lost
+                if known is None or known.get("token") != token:
+                    if isinstance(error, Unavailable):
+                        raise
+                    return None
         return StreamLease(
             token,
             until,
-            *names,
+            TenantId(document["tenantId"]),
+            *place,
             next_seq=stream.next_seq,
             last_seq=stream.last_seq,
             attempts=stream.attempts,
@@ -190,46 +248,51 @@ class CosmosWebhookStore:
         )
 
     async def settle(self, lease: StreamLease, settlement: Settlement, attempt: WebhookAttempt | None = None) -> bool:
+        place = lease.endpoint_id, lease.meeting_id
         entry = documents.webhook_attempt_document(attempt) if attempt is not None else None
-        tries = 0
+        is_again = False
 
         async def settling() -> bool:
-            nonlocal tries
-            tries += 1
-            if tries > 1 and entry is not None and await self._items.read(lease.endpoint_id, entry["id"]):
-                return True  # it was written, and its answer lost
-            known = await self._items.read(lease.endpoint_id, item_id("stream", lease.meeting_id))
-            stream = documents.webhook_stream(known) if known else None
-            if known is None or stream is None or stream.token != lease.token:
+            nonlocal is_again
+            known = await self._items.read(place, STREAM)
+            if known is None:
                 return False
-            names = lease.tenant_id, lease.endpoint_id, lease.meeting_id
-            settled = documents.webhook_stream_document(stream.settled(settlement), *names)
+            if is_again and await self._is_settled(known, lease, entry):
+                return True
+            stream = documents.webhook_stream(known)
+            if stream.token != lease.token:
+                return False
+            is_again = True
+            settled = documents.changed_webhook_stream(known, stream.settled(settlement))
+            if settlement.held_until is None:
+                settled["released"] = lease.token
             operations: list[Operation] = [replace_item(settled, known["_etag"])]
             if entry is not None:
                 operations.append(create(entry))
-            await self._items.batch(lease.endpoint_id, operations)
+            await self._items.batch(place, operations)
             return True
 
-        return await self._database.settle(settling)
+        return await self._settle(settling)
+
+    async def _is_settled(self, known: Document, lease: StreamLease, entry: Document | None) -> bool:
+        """Whether an earlier try was done, and only its answer lost."""
+        if known.get("released") == lease.token:
+            return True
+        place = lease.endpoint_id, lease.meeting_id
+        return entry is not None and await self._items.read(place, entry["id"]) is not None
 
     async def wake(self, endpoint_id: WebhookId, now: datetime, *, skip_dead: bool = False) -> None:
-        text = "SELECT VALUE c.id FROM c WHERE c.kind = 'stream' AND c.nextSeq <= c.lastSeq"
+        text = "SELECT VALUE c.meetingId FROM c WHERE c.kind = 'stream' AND c.nextSeq <= c.lastSeq"
+        waiting = await self._items.query(text, key=(endpoint_id,))
+        await self._all(self._wake((endpoint_id, meeting_id), now, skip_dead) for meeting_id in waiting)
 
-        async def one(id: str) -> None:
-            async def attempt() -> None:
-                known = await self._items.read(endpoint_id, id)
-                if known is None:
-                    return
-                before = documents.webhook_stream(known)
-                after = before.woken(now, skip_dead=skip_dead)
-                if after != before:
-                    names = TenantId(known["tenantId"]), endpoint_id, MeetingId(known["meetingId"])
-                    await self._items.replace(documents.webhook_stream_document(after, *names), known["_etag"])
+    async def _wake(self, place: Place, now: datetime, skip_dead: bool) -> None:
+        async def attempt() -> None:
+            known = await self._items.read(place, STREAM)
+            if known is not None:
+                await self._replace(known, lambda stream: stream.woken(now, skip_dead=skip_dead))
 
-            async with self._gate:
-                await self._database.settle(attempt)
-
-        await asyncio.gather(*(one(id) for id in await self._items.query(text, key=endpoint_id)))
+        await self._settle(attempt)
 
     # --- the log ---
 
@@ -237,25 +300,22 @@ class CosmosWebhookStore:
         self, endpoint_id: WebhookId, *, meeting_id: MeetingId | None = None, cursor: str | None, limit: int
     ) -> AttemptPage:
         conditions, given = ["c.kind = 'attempt'"], dict[str, Any]()
-        if meeting_id is not None:
-            conditions.append("c.meetingId = @meeting")
-            given["meeting"] = meeting_id
         if cursor is not None:
             at, id = decode_cursor(cursor)
             conditions.append("(c.at < @at OR (c.at = @at AND c.id < @id))")
             given |= {"at": moment(at), "id": item_id("attempt", id)}
         text = f"SELECT * FROM c WHERE {' AND '.join(conditions)} ORDER BY c.at DESC, c.id DESC"  # noqa: S608
-        found = await self._items.query(text, given, key=endpoint_id, limit=limit + 1)
+        key = (endpoint_id,) if meeting_id is None else (endpoint_id, meeting_id)
+        found = await self._items.query(text, given, key=key, limit=limit + 1)
         page = [documents.webhook_attempt(document) for document in found]
         more, page = len(page) > limit, page[:limit]
         return AttemptPage(page, encode_cursor(page[-1].at, page[-1].id) if more else None)
 
     async def prune(self, before: datetime, *, limit: int = 1_000) -> int:
-        text = "SELECT c.id, c.endpointId FROM c WHERE c.kind = 'attempt' AND c.at < @before ORDER BY c.at"
-
-        async def one(row: Document) -> bool:
-            async with self._gate:
-                return await self._items.delete(row["endpointId"], row["id"])
-
+        """Of those that have not expired by themselves."""
+        text = "SELECT c.id, c.endpointId, c.meetingId FROM c WHERE c.kind = 'attempt' AND c.at < @before ORDER BY c.at"
         found = await self._items.query(text, {"before": moment(before)}, limit=limit)
-        return sum(await asyncio.gather(*map(one, found)))
+        return sum(await self._all(map(self._forget, found)))
+
+    async def _forget(self, row: Document) -> bool:
+        return await self._items.delete((row["endpointId"], row["meetingId"]), row["id"])
