@@ -3,6 +3,7 @@
 In Cosmos DB also while each write may meet a fault that passes: nothing is done twice, and nothing is left out."""
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
@@ -159,11 +160,12 @@ async def test_every_store_does_as_the_one_in_memory(stores: Stores, seed: int) 
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_faults_that_pass_change_nothing(cosmos: RunningCosmos, seed: int) -> None:
-    database = cosmos.open()
-    both = Both(stores_over(database, SequenceIds(2)), Random(100 + seed), cosmos)
-    await both.begin()
-    for _ in range(STEPS):
-        await both.step()
-    assert cosmos.server.faults.met > STEPS / 4
-    await both.compare()
-    await database.close()
+    async with AsyncExitStack() as stack:
+        database = cosmos.open()
+        stack.push_async_callback(database.close)
+        both = Both(stores_over(database, SequenceIds(2)), Random(100 + seed), cosmos)
+        await both.begin()
+        for _ in range(STEPS):
+            await both.step()
+        assert cosmos.server.faults.met > STEPS / 4
+        await both.compare()

@@ -9,10 +9,10 @@ import pytest
 
 from conference.adapters.cosmos import CosmosDatabase, Patience
 from conference.adapters.cosmos.client import Document
-from conference.adapters.cosmos.containers import WEBHOOK_STREAMS
+from conference.adapters.cosmos.containers import WEBHOOK_STREAMS, WEBHOOKS
 from conference.adapters.cosmos.webhooks import CosmosWebhookStore
 from conference.adapters.memory.clock import ManualClock, SequenceIds
-from conference.domain.errors import Unavailable
+from conference.domain.errors import Refused, Unavailable
 from conference.domain.ids import EventId
 from conference.domain.meetings import Meeting
 from conference.domain.records import EventType
@@ -168,6 +168,30 @@ async def test_an_endpoint_is_made_changed_and_deleted_whatever_happens_to_the_a
     assert world.cosmos.server.faults.met == 4
     assert list(await store.of_tenant(TENANT)) == [changed]
     assert await world.claims(clock) == []
+
+
+@pytest.mark.parametrize("then", ["the timer", "the same request again"])
+async def test_a_deletion_that_was_left_half_done_is_finished(world: World, clock: ManualClock, then: str) -> None:
+    store = world.stores.webhooks
+    await world.offers(1, clock)
+    world.fault("unavailable", "batch", times=50)
+    assert await store.delete(TENANT, world.endpoint.id)
+    world.cosmos.server.faults.clear()
+    assert await store.get(TENANT, world.endpoint.id) is None
+    assert list(await store.of_tenant(TENANT)) == []
+    assert await store.change(world.endpoint) == Refused("not-found")
+    other = a_meeting(clock.now(), 2)
+    await world.stores.meetings.create(other)
+    await store.offer([Offer(TENANT, world.endpoint.id, other.id, 1)], clock.now())
+    left = await world.database.items(WEBHOOK_STREAMS).query("SELECT VALUE c.meetingId FROM c")
+    assert left == [world.room.id]
+    if then == "the timer":
+        assert await store.prune(clock.now()) == 0
+        assert await world.database.items(WEBHOOKS).query("SELECT * FROM c") == []
+    else:
+        assert await store.create(world.endpoint, fingerprint="", most=1) == world.endpoint
+    assert await world.database.items(WEBHOOK_STREAMS).query("SELECT * FROM c") == []
+    assert await store.delete(TENANT, world.endpoint.id) == (then != "the timer")
 
 
 async def test_a_rewind_and_a_wake_survive_a_lost_answer(world: World, clock: ManualClock) -> None:

@@ -180,6 +180,11 @@ def webhook_document(endpoint: WebhookEndpoint, fingerprint: str) -> Document:
     return _values(endpoint) | {"fingerprint": fingerprint}
 
 
+def deleted_webhook_document(document: Document) -> Document:
+    """What stands for an endpoint until all is deleted that was its own."""
+    return {"id": document["id"], "tenantId": document["tenantId"], "deleted": True}
+
+
 def webhook(document: Document) -> WebhookEndpoint:
     return _entity(WebhookEndpoint, document)
 

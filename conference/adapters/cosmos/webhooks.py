@@ -6,6 +6,7 @@ was lost is looked for before it is made again.
 """
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
@@ -27,7 +28,9 @@ from conference.ports.webhooks import AttemptPage, Offer, StreamLease
 
 _AT_ONCE = 16
 _A_LOOK = 1_000  # items of an endpoint that is deleted
+_LOOKS = 5  # for them while somebody waits
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 Place = tuple[WebhookId, MeetingId]  # a stream's partition
 
@@ -45,6 +48,9 @@ class CosmosWebhookStore:
     async def create(self, endpoint: WebhookEndpoint, *, fingerprint: str, most: int) -> WebhookEndpoint | Refused:
         async def attempt() -> WebhookEndpoint | Refused:
             known = await self._endpoints.read(endpoint.tenant_id, endpoint.id)
+            if known is not None and _is_deleted(known):
+                await self._finish(known)
+                known = None
             if known is not None:
                 same = known["fingerprint"] == fingerprint
                 return documents.webhook(known) if same else Refused("idempotency-conflict")
@@ -56,11 +62,16 @@ class CosmosWebhookStore:
         return await self._settle(attempt)
 
     async def get(self, tenant_id: TenantId, endpoint_id: WebhookId) -> WebhookEndpoint | None:
-        found = await self._endpoints.read(tenant_id, endpoint_id)
+        found = await self._endpoint(tenant_id, endpoint_id)
         return documents.webhook(found) if found else None
 
+    async def _endpoint(self, tenant_id: TenantId, endpoint_id: WebhookId) -> Document | None:
+        """None where there is none, or one that is being deleted."""
+        found = await self._endpoints.read(tenant_id, endpoint_id)
+        return None if found is None or _is_deleted(found) else found
+
     async def of_tenant(self, tenant_id: TenantId) -> Sequence[WebhookEndpoint]:
-        found = await self._endpoints.query("SELECT * FROM c", key=tenant_id)
+        found = await self._endpoints.query("SELECT * FROM c WHERE NOT IS_DEFINED(c.deleted)", key=tenant_id)
         return sorted(map(documents.webhook, found), key=lambda endpoint: (endpoint.created_at, endpoint.id))
 
     async def change(self, endpoint: WebhookEndpoint) -> WebhookEndpoint | Refused:
@@ -69,7 +80,7 @@ class CosmosWebhookStore:
 
         async def attempt() -> WebhookEndpoint | Refused:
             nonlocal is_again
-            known = await self._endpoints.read(endpoint.tenant_id, endpoint.id)
+            known = await self._endpoint(endpoint.tenant_id, endpoint.id)
             if known is None:
                 return Refused("not-found")
             if is_again and documents.webhook(known) == changed:
@@ -83,19 +94,35 @@ class CosmosWebhookStore:
         return await self._settle(attempt)
 
     async def delete(self, tenant_id: TenantId, endpoint_id: WebhookId) -> bool:
-        """What is the endpoint's goes before it, so what was interrupted can be repeated. Of two at once both may have
-        deleted it: the client asks again by itself, and does not say."""
-        if await self._endpoints.read(tenant_id, endpoint_id) is None:
+        """First it is marked, so nothing is offered to it any more; what is left then, the timer takes away. Of two at
+        once both may have deleted it: the client asks again by itself, and does not say."""
+
+        async def attempt() -> Document | None:
+            known = await self._endpoints.read(tenant_id, endpoint_id)
+            if known is None or _is_deleted(known):
+                return known
+            return await self._endpoints.replace(documents.deleted_webhook_document(known), known["_etag"])
+
+        marked = await self._settle(attempt)
+        if marked is None:
             return False
-        await self._empty(endpoint_id)
-        await self._settle(lambda: self._endpoints.delete(tenant_id, endpoint_id))
-        await self._empty(endpoint_id)  # again: an event may have been offered meanwhile
+        try:
+            await self._finish(marked, _LOOKS)
+        except Unavailable:
+            log.warning("what a webhook leaves is left to the timer", extra={"webhookId": endpoint_id})
         return True
 
-    async def _empty(self, endpoint_id: WebhookId) -> None:
-        """However much it is: each look and each room is an operation by itself."""
+    async def _finish(self, marked: Document, looks: int | None = None) -> None:
+        """Deletes what is left of an endpoint, as much as so many looks find, and at last itself. Raises
+        Unavailable."""
+        tenant_id, endpoint_id = TenantId(marked["tenantId"]), WebhookId(marked["id"])
+        done = 0
         while found := await self._items.query("SELECT VALUE c.meetingId FROM c", key=(endpoint_id,), limit=_A_LOOK):
+            if done == looks:
+                return
+            done += 1
             await self._all(self._empty_room((endpoint_id, meeting_id)) for meeting_id in dict.fromkeys(found))
+        await self._settle(lambda: self._endpoints.delete(tenant_id, endpoint_id))
 
     async def _empty_room(self, place: Place) -> None:
         async def attempt() -> None:
@@ -174,7 +201,7 @@ class CosmosWebhookStore:
     async def _may_begin(self, tenant_id: TenantId, place: Place) -> bool:
         endpoint_id, meeting_id = place
         endpoint, meeting = await asyncio.gather(
-            self._endpoints.read(tenant_id, endpoint_id), self._rooms.items.read(meeting_id, MEETING)
+            self._endpoint(tenant_id, endpoint_id), self._rooms.items.read(meeting_id, MEETING)
         )
         return endpoint is not None and meeting is not None
 
@@ -312,10 +339,16 @@ class CosmosWebhookStore:
         return AttemptPage(page, encode_cursor(page[-1].at, page[-1].id) if more else None)
 
     async def prune(self, before: datetime, *, limit: int = 1_000) -> int:
-        """Of those that have not expired by themselves."""
+        """Of those that have not expired by themselves. On the way it finishes deletions that were left half done."""
+        for marked in await self._endpoints.query("SELECT * FROM c WHERE c.deleted = true"):
+            await self._finish(marked)
         text = "SELECT c.id, c.endpointId, c.meetingId FROM c WHERE c.kind = 'attempt' AND c.at < @before ORDER BY c.at"
         found = await self._items.query(text, {"before": moment(before)}, limit=limit)
         return sum(await self._all(map(self._forget, found)))
 
     async def _forget(self, row: Document) -> bool:
         return await self._items.delete((row["endpointId"], row["meetingId"]), row["id"])
+
+
+def _is_deleted(endpoint: Document) -> bool:
+    return "deleted" in endpoint
