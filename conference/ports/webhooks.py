@@ -2,8 +2,8 @@
 
 Each pair of endpoint and room is a *stream* (`conference/domain/webhook_streams.py`): two numbers, the next event to
 send and the last one known, and a lease. The events themselves stay in the outbox, so a replay is a smaller number. A
-store needs no transaction over two partitions: endpoints belong to their tenant's, a stream
-and its attempts to one of their own.
+store needs no transaction over two partitions: endpoints belong to their tenant's, a stream and its attempts to one of
+their own.
 """
 
 from collections.abc import Mapping, Sequence
