@@ -43,7 +43,7 @@ test-web: node-modules
 test-python: dataplane emulators
 	@tools/test_programs.sh
 	@tools/rust.sh cargo build --quiet --locked --package parley-load --package parley-tun
-	$(PY) -m pytest -m "not bench" $(TESTS)
+	$(PY) -m pytest -m "not bench" --durations=30 --durations-min=5 $(TESTS)
 
 test-rust: environment-dev
 	@echo "Testing the data plane (its first build takes some minutes)"
