@@ -101,7 +101,7 @@ export class Call extends Emitter {
     this.trace = new JoinTrace();
     this.#backoff = new Backoff({ random: env.random });
     this.ladder = env.ladder ?? null;
-    this.signaling = new Signaling({ ...env, WebSocket: env.ladder?.socketClass() ?? env.WebSocket });
+    this.signaling = new Signaling({ ...env, WebSocket: env.ladder?.socketClass(env.WebSocket) ?? env.WebSocket });
     const send = (/** @type {string} */ type, /** @type {object} */ payload) => this.#send(type, payload);
     const direct = new Transports({ send, ...env });
     this.transports = env.ladder ? new SwitchedMedia(direct) : direct;

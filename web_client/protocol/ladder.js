@@ -46,7 +46,6 @@ const KEY = 'parley.way';
  * @property {(call: import('./call.js').Call) => Promise<boolean>} [probeDirect] whether signaling and media pass
  * @property {(call: import('./call.js').Call) => Promise<boolean>} [probeMedia]
  * @property {(options: any) => Promise<import('./tunnel/way.js').TunnelWay>} [loadTunnel]
- * @property {import('./messages.d.ts').SocketClass} [WebSocket]
  */
 
 export class Ladder extends Emitter {
@@ -110,22 +109,26 @@ export class Ladder extends Emitter {
     await this.#take(way, wire);
   }
 
-  /** For Signaling: a socket by the way that is taken when it is opened. @returns {import('./messages.d.ts').SocketClass} */
-  socketClass() {
+  /**
+   * For Signaling: a socket by the way that is taken when it is opened.
+   * @param {import('./messages.d.ts').SocketClass} [WebSocket] of the direct way
+   * @returns {import('./messages.d.ts').SocketClass}
+   */
+  socketClass(WebSocket = globalThis.WebSocket) {
     const ladder = this;
     /** @param {string} url @param {string[]} protocols */
     function LadderSocket(url, protocols) {
-      return ladder.#open(url, protocols);
+      return ladder.#open(WebSocket, url, protocols);
     }
     return /** @type {any} */ (LadderSocket);
   }
 
-  /** @param {string} url @param {string[]} protocols */
-  #open(url, protocols) {
+  /** @param {import('./messages.d.ts').SocketClass} WebSocket @param {string} url @param {string[]} protocols */
+  #open(WebSocket, url, protocols) {
     const tunnel = this.way === 'direct' ? null : this.#tunnel;
     // Only now: what came by the former way was heard until here.
     /** @type {SwitchedMedia} */ (this.#call?.transports).take(tunnel?.media ?? null);
-    return tunnel ? new tunnel.Socket(url) : new (this.env.WebSocket ?? globalThis.WebSocket)(url, protocols);
+    return tunnel ? new tunnel.Socket(url) : new WebSocket(url, protocols);
   }
 
   /** The network is another one. */

@@ -96,12 +96,11 @@ function setUp({ best = async () => 'websocket', direct = async () => false, med
       tunnels.push(made);
       return made;
     },
-    WebSocket: Socket,
   };
   const ladder = new Ladder({ url: 'https://x/v1/tunnel/sessions', forced, env });
   const call = new FakeCall();
   ladder.attach(call);
-  const Opened = ladder.socketClass();
+  const Opened = ladder.socketClass(Socket);
   const open = () => new Opened('wss://x', ['parley.v1']);
   return { ladder, call, tunnels, sockets, storage, open };
 }

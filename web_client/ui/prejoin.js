@@ -203,7 +203,7 @@ class Prejoin {
       userId: app.profile?.id ?? '',
       displayName,
       signalingUrl,
-      env: { ladder: ladder(), ...app.env },
+      env: { ...app.env, ladder: app.env.WebSocket ? undefined : ladder() },
     });
     this.#hand(call);
     try {
