@@ -144,7 +144,13 @@ class ControlLink:
             if isinstance(message.payload, control.Offer) and peer is not None:
                 task = asyncio.create_task(peer.answer(message.payload))
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(self._answered)
+
+    def _answered(self, task: "asyncio.Task[None]") -> None:
+        """A peer that went while it was answering is no fault; what it then lacks, its test waits for in vain."""
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     @property
     def is_closed(self) -> bool:

@@ -162,7 +162,9 @@ export class Ladder extends Emitter {
   #isUp() {
     const { topology, transports } = this.#callOrThrow;
     if (topology.side === 'mesh') return [...topology.mesh.links.values()].some(({ isUp }) => isUp);
-    return transports.state.publish === 'connected' && transports.state.subscribe === 'connected';
+    const { publish, subscribe } = transports.state;
+    // Where there is nothing to receive nothing is offered, and that connection stays new.
+    return publish === 'connected' && (subscribe === 'connected' || subscribe === 'new');
   }
 
   /** A tunnel might help: no server, or a media server or peers that are there and not reached. */

@@ -116,6 +116,17 @@ test('a call that is up by WebRTC looks for nothing', async () => {
   assert.deepEqual([ladder.way, looked, call.rejoins.length, sockets.length], ['direct', 0, 0, 1]);
 });
 
+test('whoever is alone has nothing to receive, and is up all the same', async () => {
+  const { ladder, call, open } = setUp();
+  call.become('joining');
+  open();
+  call.become('connected');
+  call.media('connected');
+  call.direct.subscriber.connection.connectionState = 'new';
+  await pass(60_000);
+  assert.deepEqual([ladder.way, call.rejoins], ['direct', []]);
+});
+
 test('media that is not up in time takes the best wire, and what is sent moves along', async () => {
   const { ladder, call, tunnels, open, storage } = setUp();
   await call.transports.setTrack('microphone', { kind: 'audio' });
