@@ -44,7 +44,7 @@ def test_a_nack_names_every_number_once_across_the_wrap(first: int, distances: s
     lost = [(first + distance) & 0xFFFF for distance in sorted(distances)]
     data = rtcp.nack(1, 2, lost)
     assert rtcp.parse(data) == [rtcp.Nack(2, tuple(lost))]
-    assert read_by_aiortc(data)[0].lost == lost
+    assert [number & 0xFFFF for number in read_by_aiortc(data)[0].lost] == lost  # aiortc counts on past the wrap
 
 
 def test_a_pli_and_a_fir_ask_for_a_key_frame() -> None:
