@@ -165,9 +165,7 @@ def processes(
     bound = "127.0.0.1" if site.host in ("0.0.0.0", "::") else site.host  # noqa: S104
     origin = f"{scheme}://{bracketed(bound)}:{site.port}"
     embedded_redis = not given.get("PARLEY_REDIS_URL")
-    # Cosmos DB has no queue: without Azure's, events wait in SQL.
-    is_in_azure = bool(given.get("PARLEY_COSMOS_ENDPOINT")) and given.get("PARLEY_QUEUES") == "azure"
-    uses_sql = not emulators and not is_in_azure
+    uses_sql = not emulators and _keeps_something_in_sql(given)
     directory = ("redis",) if embedded_redis else ()
     stores = (*directory, *(("migrate",) if uses_sql else ()), *(spec.name for spec in emulators))
 
@@ -200,6 +198,12 @@ def processes(
         after = ("edge",) if ports.turn_tls else ()  # which makes the certificate
         specs.append(python(variables, "turn", "local.turn", ready, after=after, stops=1))
     return tuple(specs)
+
+
+def _keeps_something_in_sql(given: Mapping[str, str]) -> bool:
+    """Cosmos DB has no queue: without Azure's, events wait in SQL."""
+    in_cosmos = bool(given.get("PARLEY_COSMOS_ENDPOINT")) and given.get("PARLEY_STORES") != "sql"
+    return not (in_cosmos and given.get("PARLEY_QUEUES") == "azure")
 
 
 def bracketed(host: str) -> str:

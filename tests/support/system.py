@@ -17,7 +17,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 READY: Final = re.compile(r"Parley is ready at (\S+)")
-START_TIMEOUT_S: Final = 90.0
+START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 20.0
 
 

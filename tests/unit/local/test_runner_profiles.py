@@ -47,6 +47,7 @@ def test_sql_is_migrated_where_anything_is_kept_in_it() -> None:
     cosmos = {"PARLEY_COSMOS_ENDPOINT": "https://parley.documents.azure.com"}
     assert "migrate" in _names(cosmos)  # the queue
     assert "migrate" not in _names({**cosmos, "PARLEY_QUEUES": "azure"})
+    assert "migrate" in _names({**cosmos, "PARLEY_QUEUES": "azure", "PARLEY_STORES": "sql"})
 
 
 def test_every_emulator_is_named_to_the_processes(tmp_path: Path) -> None:
