@@ -80,6 +80,11 @@ class WebhookEndpoint(Redacted):
         """Those that a delivery is signed with."""
         return tuple(secret for secret in self.secrets if secret.expires_at is None or now < secret.expires_at)
 
+    def previous_secret_expires_at(self, now: datetime) -> datetime | None:
+        """Until when deliveries are signed with the former secret too; None where they are not."""
+        former = self.valid_secrets(now)[1:]
+        return former[0].expires_at if former else None
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WebhookAttempt(Redacted):
