@@ -2,7 +2,7 @@
 
 An identity is made for one meeting and no other, so that revoking its tokens ends that meeting for the user and nothing
 else. Presenter, Attendee and Consumer are our host, attendee and viewer; a viewer's token may join the room's call but
-start none. Facts of the wire: design/spikes.md section on ACS.
+start none. What goes over the wire is what `local/acs` takes.
 """
 
 import logging
