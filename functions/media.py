@@ -20,8 +20,9 @@ from conference.ports.media_provider import MediaProvider, ProviderAccess, RoomP
 from functions.services import Services
 
 T = TypeVar("T")
-# Of one thing asked of a provider, and of tidying up: all that a request asks for is less than a client waits (15 s).
-MOST_S: Final = 8.0
+# Of one thing asked of a provider. The most that a request asks for is an identity, a room (half of it each) and an
+# access: less than a page waits (15 s).
+MOST_S: Final = 7.0
 HALF: Final = 0.5
 TIDYING_S: Final = 2.0
 log = logging.getLogger(__name__)

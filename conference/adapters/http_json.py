@@ -5,14 +5,16 @@ allowed), no redirects, no compression, at most 256 KiB, and one time-out for th
 """
 
 import asyncio
-import ipaddress
 import ssl
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
+from conference.adapters import tls
+from conference.domain.addresses import is_loopback
 from conference.domain.errors import Unavailable
 from conference.protocol import strict_json
 
@@ -33,7 +35,6 @@ class HttpJson:
     ) -> None:
         self._ca_file, self._allow_http = ca_file, allow_http
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
-        self._tls: ssl.SSLContext | None = None
 
     async def __call__(self, url: str) -> object:
         """The parsed document. Raises Unavailable."""
@@ -50,7 +51,7 @@ class HttpJson:
             host = parts.hostname or ""
         except ValueError:
             raise Unavailable("an address that is none", retryable=False, after_s=None) from None
-        if parts.scheme == "https" or (parts.scheme == "http" and (self._allow_http or _is_loopback(host))):
+        if parts.scheme == "https" or (parts.scheme == "http" and (self._allow_http or is_loopback(host))):
             return host
         raise Unavailable(f"{host} without https", retryable=False, after_s=None)
 
@@ -58,7 +59,7 @@ class HttpJson:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         # A client a document: they are rare, and no connection outlives its event loop.
         async with (
-            httpx.AsyncClient(verify=self._context(), trust_env=False, follow_redirects=False) as client,
+            httpx.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False) as client,
             client.stream("GET", url, headers=headers, timeout=self._timeout_s) as response,
         ):
             if response.status_code != 200 or "content-encoding" in response.headers:
@@ -70,21 +71,7 @@ class HttpJson:
                     raise ValueError("too large")
             return bytes(content)
 
-    def _context(self) -> ssl.SSLContext:
-        """The system's authorities and the extra one; built once, as reading them takes 20 ms."""
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-            if self._ca_file is not None:
-                self._tls.load_verify_locations(self._ca_file)
-        return self._tls
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Made once, as reading the authorities takes 20 ms."""
+        return tls.context(self._ca_file)

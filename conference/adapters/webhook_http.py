@@ -11,18 +11,19 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 import httpx
 
+from conference.adapters import tls
 from conference.domain.addresses import IpAddress, is_special, parse_address, unmapped
 from conference.domain.webhooks import WebhookUrl, parse_url
 from conference.ports.webhooks import SEND_TIMEOUT_S, SendError, WebhookAnswer
 
 _CONNECT_S: Final = 3.0
 _ADDRESSES: Final = 3  # tried one after the other while none lets us connect
-
 _RESOLVERS: Final = 32  # threads: a look-up cannot be broken off, and the loop's own threads serve joins
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -49,7 +50,6 @@ class HttpWebhookSender:
         self._ca_file, self._loopback, self._timeout_s = ca_file, loopback, timeout_s
         self._resolve = resolve or self._ask_system
         self._threads = ThreadPoolExecutor(_RESOLVERS, "webhook-resolve")  # begun when they are needed
-        self._tls: ssl.SSLContext | None = None
 
     async def close(self) -> None:
         """Does not wait for look-ups under way."""
@@ -112,20 +112,17 @@ class HttpWebhookSender:
         try:
             # A client a delivery: a kept connection to this address may have been verified for another name.
             async with (
-                httpx.AsyncClient(verify=self._context(), trust_env=False, follow_redirects=False) as client,
+                httpx.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False) as client,
                 client.stream("POST", url, content=body, headers=sent, extensions=extensions, timeout=times) as answer,
             ):
                 return answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             raise _Failed(_error_of(error)) from error
 
-    def _context(self) -> ssl.SSLContext:
-        """The system's authorities and the extra one; built once, as reading them takes 20 ms."""
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-            if self._ca_file is not None:
-                self._tls.load_verify_locations(self._ca_file)
-        return self._tls
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Made once, as reading the authorities takes 20 ms."""
+        return tls.context(self._ca_file)
 
 
 def _error_of(error: BaseException) -> SendError:

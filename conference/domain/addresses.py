@@ -50,6 +50,14 @@ def unmapped(address: IpAddress) -> IpAddress:
     return address
 
 
+def is_loopback(host: str) -> bool:
+    """Whether the host of an address is `localhost` or an IP address of this machine."""
+    try:
+        return host == "localhost" or unmapped(ip_address(host)).is_loopback
+    except ValueError:
+        return False
+
+
 def _held(address: IpAddress) -> list[IpAddress]:
     """The address and every IPv4 address that it may be translated to."""
     found: list[IpAddress] = [address]

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from conference.domain.addresses import is_special, unmapped
+from conference.domain.addresses import is_loopback, is_special
 from conference.domain.ids import EventId, MeetingId, Redacted, TenantId, WebhookId
 from conference.domain.records import EventType
 
@@ -80,6 +80,11 @@ class WebhookEndpoint(Redacted):
         """Those that a delivery is signed with."""
         return tuple(secret for secret in self.secrets if secret.expires_at is None or now < secret.expires_at)
 
+    def previous_secret_expires_at(self, now: datetime) -> datetime | None:
+        """Until when deliveries are signed with the former secret too; None where they are not."""
+        former = self.valid_secrets(now)[1:]
+        return former[0].expires_at if former else None
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WebhookAttempt(Redacted):
@@ -132,23 +137,13 @@ def parse_url(text: str, *, loopback: bool) -> WebhookUrl:
         raise ValueError("The url cannot be read.")
     if scheme not in _PORTS or "@" in parts.netloc or "#" in text or port == 0:
         raise ValueError("The url is https, without user name and fragment.")
-    on_this_machine = loopback and is_loopback(host)
+    on_this_machine = loopback and (_is_localhost(host) or is_loopback(host))
     if _is_inside(host) and not on_this_machine:
         raise ValueError("The url has to lead to a host on the public internet.")
     if scheme == "http" and not on_this_machine:
         raise ValueError("The url is https.")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return WebhookUrl(scheme, host, port or _PORTS[scheme], target)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address names this machine by itself."""
-    if _is_localhost(host):
-        return True
-    try:
-        return unmapped(ip_address(host)).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_localhost(host: str) -> bool:

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 HOLD_S: Final = 60.0  # of a lease, renewed with every event: more than a store and a receiver together may take
 RUN_S: Final = 20.0  # of one run of the timer; what has been begun is finished
 STREAMS: Final = 32  # under way at once in a run
-PER_ENDPOINT: Final = 8  # of them to one endpoint, over all instances
+PER_ENDPOINT: Final = 8  # of them to one endpoint, with those that other instances hold already
 EVENTS: Final = 50  # of one lease, then the next stream has its turn
 _LOOK_S: Final = 1.0  # how often a run looks for more, while it waits for receivers
 
@@ -159,9 +159,11 @@ class Turn:
                 await services.webhooks.settle(lease, replace(self.standing, due_at=None, held_until=None))
                 return self.delivered
             if endpoint.status is WebhookStatus.PAUSED:
-                await self._park(replace(self.standing, next_seq=event.seq))
+                await self._park(self.standing)
                 return self.delivered
-            if endpoint.wants(event.type) and not await self._sent(endpoint, event):
+            if not endpoint.wants(event.type):
+                self.standing = Settlement(event.seq + 1, None)  # without the failures of the one passed over
+            elif not await self._sent(endpoint, event):
                 return self.delivered
         given_back = replace(self.standing, next_seq=following, due_at=services.clock.now(), held_until=None)
         await services.webhooks.settle(lease, given_back)
@@ -231,7 +233,8 @@ class Turn:
     async def _park(self, settlement: Settlement, attempt: WebhookAttempt | None = None) -> None:
         """Puts the stream of a paused endpoint aside, until it is resumed. Who resumes wakes what is parked; if that
         came between our look and our parking, we do it."""
-        if not await self.services.webhooks.settle(self.lease, settlement, attempt):
+        parked = replace(settlement, due_at=None, held_until=None)
+        if not await self.services.webhooks.settle(self.lease, parked, attempt):
             return
         endpoint = await self.services.webhooks.get(self.lease.tenant_id, self.lease.endpoint_id)
         if endpoint is not None and endpoint.status is WebhookStatus.ACTIVE:

@@ -5,10 +5,12 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Response
 
 from conference.domain.ids import MeetingId, WebhookId
+from conference.domain.webhooks import WebhookEndpoint
 from functions.conditions import IdempotencyKey, IfMatch, etag
 from functions.routing import ETAG_HEADER, PAGES, WRITES, CursorQuery, LimitQuery, refusals
 from functions.schemas import Id
 from functions.security import CallerOf, ServicesOf
+from functions.services import Services
 from functions.webhooks import use_cases
 from functions.webhooks.schemas import (
     AttemptOut,
@@ -35,6 +37,11 @@ router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
 def _tagged(*reasons: str) -> dict[int | str, dict[str, Any]]:
     return {**refusals(*reasons), 200: {"headers": ETAG_HEADER}}
+
+
+def _shown(endpoint: WebhookEndpoint, services: Services, response: Response) -> WebhookOut:
+    response.headers["ETag"] = etag(endpoint)
+    return WebhookOut.of(endpoint, services.clock.now())
 
 
 @router.post(
@@ -74,9 +81,7 @@ async def get_webhook(
     webhook_id: WebhookPath, response: Response, services: ServicesOf, caller: CallerOf
 ) -> WebhookOut:
     """A webhook, without its secret."""
-    endpoint = await use_cases.read(services, caller, WebhookId(webhook_id))
-    response.headers["ETag"] = etag(endpoint)
-    return WebhookOut.of(endpoint, services.clock.now())
+    return _shown(await use_cases.read(services, caller, WebhookId(webhook_id)), services, response)
 
 
 @router.patch(
@@ -94,8 +99,7 @@ async def change_webhook(
 ) -> WebhookOut:
     """Changes where events are sent, and which. It holds for what waits, too."""
     endpoint = await use_cases.change(services, caller, WebhookId(webhook_id), body.chosen(), if_match)
-    response.headers["ETag"] = etag(endpoint)
-    return WebhookOut.of(endpoint, services.clock.now())
+    return _shown(endpoint, services, response)
 
 
 @router.delete("/{id}", operation_id="deleteWebhook", status_code=204, responses=refusals(*_READ))
@@ -121,11 +125,7 @@ async def change_webhook_secret(
     shown = await use_cases.change_secret(
         services, caller, ROUTE_SECRET, WebhookId(webhook_id), key, keep_previous=keep_previous
     )
-    former = shown.endpoint.valid_secrets(services.clock.now())[1:]
-    return SecretOut.model_construct(
-        secret=shown.secret.reveal() if shown.secret else None,
-        previous_expires_at=former[0].expires_at if former else None,
-    )
+    return SecretOut.of(shown.endpoint, shown.secret, services.clock.now())
 
 
 @router.post("/{id}/pause", operation_id="pauseWebhook", responses=_tagged(*_READ))
@@ -133,9 +133,7 @@ async def pause_webhook(
     webhook_id: WebhookPath, response: Response, services: ServicesOf, caller: CallerOf
 ) -> WebhookOut:
     """Holds events back; they wait, in order, as long as their meeting is kept."""
-    endpoint = await use_cases.pause(services, caller, WebhookId(webhook_id))
-    response.headers["ETag"] = etag(endpoint)
-    return WebhookOut.of(endpoint, services.clock.now())
+    return _shown(await use_cases.pause(services, caller, WebhookId(webhook_id)), services, response)
 
 
 @router.post("/{id}/resume", operation_id="resumeWebhook", responses=_tagged(*WRITES, *_READ))
@@ -150,8 +148,7 @@ async def resume_webhook(
     be tried again."""
     skip_dead = body is not None and body.skip_dead
     endpoint = await use_cases.resume(services, caller, WebhookId(webhook_id), skip_dead=skip_dead)
-    response.headers["ETag"] = etag(endpoint)
-    return WebhookOut.of(endpoint, services.clock.now())
+    return _shown(endpoint, services, response)
 
 
 @router.post("/{id}/replay", operation_id="replayWebhook", status_code=202, responses=refusals(*WRITES, *_READ))

@@ -87,8 +87,7 @@ class WebhookOut(Shape):
     @classmethod
     def members(cls, endpoint: WebhookEndpoint, now: datetime) -> dict[str, Any]:
         """What the entity does not have under the same name."""
-        former = endpoint.valid_secrets(now)[1:]
-        expires_at = former[0].expires_at if former else None
+        expires_at = endpoint.previous_secret_expires_at(now)
         return {"events": list(endpoint.events) or None, "previous_secret_expires_at": expires_at}
 
     @classmethod
@@ -118,6 +117,12 @@ class SecretIn(Shape):
 class SecretOut(Shape):
     secret: SigningSecret
     previous_expires_at: Time | None
+
+    @classmethod
+    def of(cls, endpoint: WebhookEndpoint, secret: Secret | None, now: datetime) -> "SecretOut":
+        return cls.model_construct(
+            secret=secret.reveal() if secret else None, previous_expires_at=endpoint.previous_secret_expires_at(now)
+        )
 
 
 class ResumeIn(Shape):

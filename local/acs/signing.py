@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import unquote
@@ -65,8 +65,3 @@ def _seconds(date: str) -> float:
         return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):
         return float("-inf")
-
-
-def http_date(at: float) -> str:
-    """The date as `x-ms-date` carries it."""
-    return datetime.fromtimestamp(at, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")

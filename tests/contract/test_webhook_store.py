@@ -9,7 +9,7 @@ import pytest
 
 from conference.adapters.memory.clock import ManualClock
 from conference.domain.errors import ProtocolError, Refused
-from conference.domain.ids import EventId, MeetingId, TenantId
+from conference.domain.ids import MeetingId, TenantId
 from conference.domain.meetings import Meeting
 from conference.domain.records import EventType
 from conference.domain.webhook_streams import Settlement
@@ -17,14 +17,13 @@ from conference.domain.webhooks import (
     AttemptOutcome,
     PauseReason,
     SealedSecret,
-    WebhookAttempt,
     WebhookEndpoint,
     WebhookStatus,
 )
 from conference.ports.stores import Stores
 from conference.ports.webhooks import Offer, StreamLease, WebhookStore
 from tests.support.meetings import HOST, TENANT, a_meeting, uuid_of
-from tests.support.webhooks import an_endpoint, webhook_id
+from tests.support.webhooks import an_attempt, an_endpoint, webhook_id
 
 pytestmark = pytest.mark.contract
 OTHER_TENANT = TenantId("22222222-2222-4222-8222-222222222222")
@@ -62,24 +61,6 @@ async def _claimed(
     store: WebhookStore, now: datetime, *, limit: int = 100, per_endpoint: int = 100
 ) -> list[StreamLease]:
     return list(await store.claim(now, limit=limit, per_endpoint=per_endpoint, hold_s=HOLD_S))
-
-
-def _an_attempt(lease: StreamLease, at: datetime, number: int = 1, **fields: object) -> WebhookAttempt:
-    attempt = WebhookAttempt(
-        id=uuid_of(0xFFFF, number),
-        endpoint_id=lease.endpoint_id,
-        meeting_id=lease.meeting_id,
-        seq=lease.next_seq,
-        event_id=EventId(uuid_of(0xCCCC, number)),
-        event_type=EventType.ROOM_CREATED,
-        at=at,
-        attempt=1,
-        outcome=AttemptOutcome.DELIVERED,
-        status=200,
-        error=None,
-        duration_ms=12,
-    )
-    return replace(attempt, **fields)  # type: ignore[arg-type]
 
 
 # --- endpoints ---
@@ -146,11 +127,11 @@ async def test_a_deleted_endpoint_takes_its_streams_and_attempts_along(stores: S
     endpoint, room = await _offered(stores, clock.now(), 1, 2)
     (lease,) = await _claimed(stores.webhooks, clock.now())
     following = Settlement(2, clock.now(), held_until=clock.now() + timedelta(seconds=HOLD_S))
-    assert await stores.webhooks.settle(lease, following, _an_attempt(lease, clock.now()))
+    assert await stores.webhooks.settle(lease, following, an_attempt(lease, clock.now()))
     assert not await stores.webhooks.delete(OTHER_TENANT, endpoint.id)
     assert await stores.webhooks.delete(TENANT, endpoint.id)
     assert not await stores.webhooks.delete(TENANT, endpoint.id)
-    assert not await stores.webhooks.settle(lease, Settlement(3, None), _an_attempt(lease, clock.now(), 2))
+    assert not await stores.webhooks.settle(lease, Settlement(3, None), an_attempt(lease, clock.now(), 2))
     await stores.webhooks.offer([Offer(TENANT, endpoint.id, room.id, 3)], clock.now())
     await stores.webhooks.rewind(TENANT, endpoint.id, room.id, from_seq=1, last_seq=3, now=clock.now())
     assert await _claimed(stores.webhooks, clock.advance(3_600)) == []
@@ -197,8 +178,8 @@ async def test_only_the_latest_lease_settles(stores: Stores, clock: ManualClock)
     endpoint, _ = await _offered(stores, clock.now(), 1, 2)
     (stale,) = await _claimed(stores.webhooks, clock.now())
     (fresh,) = await _claimed(stores.webhooks, clock.advance(HOLD_S))
-    assert not await stores.webhooks.settle(stale, Settlement(3, None), _an_attempt(stale, clock.now()))
-    assert await stores.webhooks.settle(fresh, Settlement(2, clock.now()), _an_attempt(fresh, clock.now(), 2))
+    assert not await stores.webhooks.settle(stale, Settlement(3, None), an_attempt(stale, clock.now()))
+    assert await stores.webhooks.settle(fresh, Settlement(2, clock.now()), an_attempt(fresh, clock.now(), 2))
     assert not await stores.webhooks.settle(fresh, Settlement(3, None))  # it was given back
     (next_lease,) = await _claimed(stores.webhooks, clock.now())
     assert next_lease.next_seq == 2
@@ -423,7 +404,7 @@ async def test_attempts_are_listed_newest_first_by_pages(stores: Stores, clock: 
     (lease,) = await _claimed(stores.webhooks, clock.now())
     held_until = clock.now() + timedelta(seconds=HOLD_S)
     logged = [
-        _an_attempt(lease, clock.advance(1 if number % 2 else 0), number, outcome=outcome, status=status, error=error)
+        an_attempt(lease, clock.advance(1 if number % 2 else 0), number, outcome=outcome, status=status, error=error)
         for number, (outcome, status, error) in enumerate(
             [
                 (AttemptOutcome.FAILED, None, "timeout"),
@@ -458,7 +439,7 @@ async def test_old_attempts_are_pruned_the_oldest_first(stores: Stores, clock: M
     (lease,) = await _claimed(stores.webhooks, clock.now())
     held_until = clock.now() + timedelta(seconds=HOLD_S)
     for number in range(5):
-        attempt = _an_attempt(lease, clock.advance(1), number)
+        attempt = an_attempt(lease, clock.advance(1), number)
         assert await stores.webhooks.settle(lease, Settlement(1, clock.now(), held_until=held_until), attempt)
     assert await stores.webhooks.prune(clock.now(), limit=3) == 3
     assert await stores.webhooks.prune(clock.now(), limit=3) == 1

@@ -12,16 +12,14 @@ import pytest
 
 from conference.adapters.memory import memory_stores
 from conference.adapters.memory.clock import ManualClock, SequenceIds
-from conference.domain.ids import EventId, MeetingId
-from conference.domain.records import EventType
+from conference.domain.ids import MeetingId
 from conference.domain.webhook_streams import Settlement
-from conference.domain.webhooks import AttemptOutcome, WebhookAttempt
 from conference.ports.stores import Stores
 from conference.ports.webhooks import Offer, StreamLease
 from local.cosmos.faults import Fault, Kind
 from tests.support.cosmos import RunningCosmos, stores_over
-from tests.support.meetings import TENANT, a_meeting, uuid_of
-from tests.support.webhooks import an_endpoint, webhook_id
+from tests.support.meetings import TENANT, a_meeting
+from tests.support.webhooks import an_attempt, an_endpoint, webhook_id
 
 pytestmark = pytest.mark.contract
 STEPS = 150
@@ -112,29 +110,13 @@ class Both:
                 Settlement(pair[0].next_seq, None, dead=True),
             )
         )
-        attempt = self._attempt(pair[0]) if self._random.random() < 0.7 else None
+        self._logged += 1
+        attempt = an_attempt(pair[0], now, self._logged) if self._random.random() < 0.7 else None
         one, other = [
             await stores.webhooks.settle(lease, settlement, attempt)
             for stores, lease in zip(self._stores, pair, strict=True)
         ]
         assert one == other
-
-    def _attempt(self, lease: StreamLease) -> WebhookAttempt:
-        self._logged += 1
-        return WebhookAttempt(
-            id=uuid_of(0xFFFF, self._logged),
-            endpoint_id=lease.endpoint_id,
-            meeting_id=lease.meeting_id,
-            seq=lease.next_seq,
-            event_id=EventId(uuid_of(0xCCCC, self._logged)),
-            event_type=EventType.ROOM_CREATED,
-            at=self._clock.now(),
-            attempt=1,
-            outcome=AttemptOutcome.DELIVERED,
-            status=200,
-            error=None,
-            duration_ms=1,
-        )
 
     async def _rewind(self) -> None:
         number, room = self._place()

@@ -13,18 +13,16 @@ from conference.adapters.cosmos.containers import WEBHOOK_STREAMS, WEBHOOKS
 from conference.adapters.cosmos.webhooks import CosmosWebhookStore
 from conference.adapters.memory.clock import ManualClock, SequenceIds
 from conference.domain.errors import Refused, Unavailable
-from conference.domain.ids import EventId
 from conference.domain.meetings import Meeting
-from conference.domain.records import EventType
 from conference.domain.webhook_streams import Settlement
-from conference.domain.webhooks import AttemptOutcome, WebhookAttempt, WebhookEndpoint
+from conference.domain.webhooks import WebhookEndpoint
 from conference.ports.stores import Stores
 from conference.ports.webhooks import Offer, StreamLease
 from functions.upkeep import ATTEMPTS_KEPT
 from local.cosmos.faults import Fault, Kind
 from tests.support.cosmos import RunningCosmos, cosmos_server, stores_over
-from tests.support.meetings import HOST, TENANT, a_meeting, uuid_of
-from tests.support.webhooks import an_endpoint
+from tests.support.meetings import HOST, TENANT, a_meeting
+from tests.support.webhooks import an_attempt, an_endpoint
 
 pytestmark = pytest.mark.contract
 HOLD_S = 60.0
@@ -67,23 +65,6 @@ async def world(cosmos: RunningCosmos) -> AsyncIterator[World]:
         yield made
 
 
-def _attempt(lease: StreamLease, clock: ManualClock) -> WebhookAttempt:
-    return WebhookAttempt(
-        id=uuid_of(0xFFFF, lease.next_seq),
-        endpoint_id=lease.endpoint_id,
-        meeting_id=lease.meeting_id,
-        seq=lease.next_seq,
-        event_id=EventId("e"),
-        event_type=EventType.ROOM_CREATED,
-        at=clock.now(),
-        attempt=1,
-        outcome=AttemptOutcome.DELIVERED,
-        status=200,
-        error=None,
-        duration_ms=1,
-    )
-
-
 @pytest.mark.parametrize("kind", ["lose-answer", "unavailable", "throttle", "conflict"])
 @pytest.mark.parametrize("keeps", [True, False])
 async def test_a_settlement_is_made_and_logged_once(world: World, clock: ManualClock, kind: Kind, keeps: bool) -> None:
@@ -93,7 +74,7 @@ async def test_a_settlement_is_made_and_logged_once(world: World, clock: ManualC
     held_until = clock.now() + timedelta(seconds=HOLD_S) if keeps else None
     world.fault(kind, "batch")
     settlement = Settlement(2, clock.now(), held_until=held_until)
-    assert await world.stores.webhooks.settle(lease, settlement, _attempt(lease, clock))
+    assert await world.stores.webhooks.settle(lease, settlement, an_attempt(lease, clock.now()))
     assert world.cosmos.server.faults.met == 1
     logged = await world.stores.webhooks.attempts(world.endpoint.id, cursor=None, limit=10)
     assert len(logged.items) == 1
@@ -117,7 +98,7 @@ async def test_a_lease_whose_answer_was_lost_is_found_and_used(world: World, clo
     world.fault("lose-answer", "write")
     (lease,) = await world.claims(clock)
     assert await world.claims(clock) == []
-    assert await world.stores.webhooks.settle(lease, Settlement(2, None), _attempt(lease, clock))
+    assert await world.stores.webhooks.settle(lease, Settlement(2, None), an_attempt(lease, clock.now()))
 
 
 @pytest.mark.parametrize("kind", ["unavailable", "throttle"])
@@ -239,7 +220,7 @@ async def test_tries_and_idle_streams_expire_and_what_waits_does_not(clock: Manu
         await world.stores.webhooks.offer([Offer(TENANT, world.endpoint.id, room.id, 1) for room in rooms], clock.now())
         by_room = {lease.meeting_id: lease for lease in await world.claims(clock)}
         done, parked = by_room[rooms[0].id], by_room[rooms[1].id]
-        assert await world.stores.webhooks.settle(done, Settlement(2, None), _attempt(done, clock))
+        assert await world.stores.webhooks.settle(done, Settlement(2, None), an_attempt(done, clock.now()))
         assert await world.stores.webhooks.settle(parked, Settlement(1, None))
         at[0] += ATTEMPTS_KEPT.total_seconds() - 1
         assert len((await world.stores.webhooks.attempts(world.endpoint.id, cursor=None, limit=10)).items) == 1
@@ -257,7 +238,7 @@ async def test_an_account_that_stays_away_is_unavailable_and_nothing_is_lost(wor
     (lease,) = await world.claims(clock)
     world.fault("unavailable", "batch", times=50)
     with pytest.raises(Unavailable):
-        await world.stores.webhooks.settle(lease, Settlement(2, None), _attempt(lease, clock))
+        await world.stores.webhooks.settle(lease, Settlement(2, None), an_attempt(lease, clock.now()))
     world.cosmos.server.faults.clear()
     clock.advance(HOLD_S)
     assert [lease.next_seq for lease in await world.claims(clock)] == [1]

@@ -3,14 +3,14 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from conference.domain.ids import Secret, TenantId, WebhookId
-from conference.domain.records import DomainEvent
-from conference.domain.webhooks import SealedSecret, WebhookEndpoint
-from conference.ports.webhooks import WebhookAnswer
+from conference.domain.ids import EventId, Secret, TenantId, WebhookId
+from conference.domain.records import DomainEvent, EventType
+from conference.domain.webhooks import AttemptOutcome, SealedSecret, WebhookAttempt, WebhookEndpoint
+from conference.ports.webhooks import StreamLease, WebhookAnswer
 from conference.protocol.events import decode_event
 from tests.support.meetings import TENANT, uuid_of
 
@@ -32,6 +32,25 @@ def an_endpoint(now: datetime, number: int = 1, *, tenant_id: TenantId = TENANT,
         **fields,
     }
     return WebhookEndpoint(id=webhook_id(number), tenant_id=tenant_id, created_at=now, **chosen)
+
+
+def an_attempt(lease: StreamLease, at: datetime, number: int = 1, **fields: Any) -> WebhookAttempt:
+    """A delivery of the lease's next event; `number` tells it from others."""
+    attempt = WebhookAttempt(
+        id=uuid_of(0xFFFF, number),
+        endpoint_id=lease.endpoint_id,
+        meeting_id=lease.meeting_id,
+        seq=lease.next_seq,
+        event_id=EventId(uuid_of(0xCCCC, number)),
+        event_type=EventType.ROOM_CREATED,
+        at=at,
+        attempt=1,
+        outcome=AttemptOutcome.DELIVERED,
+        status=200,
+        error=None,
+        duration_ms=12,
+    )
+    return replace(attempt, **fields)
 
 
 class PlainSecrets:

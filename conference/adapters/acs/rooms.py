@@ -2,13 +2,14 @@
 
 An identity is made for one meeting and no other, so that revoking its tokens ends that meeting for the user and nothing
 else. Presenter, Attendee and Consumer are our host, attendee and viewer; a viewer's token may join the room's call but
-start none. Facts of the wire: design/spikes.md section on ACS.
+start none. What goes over the wire is what `local/acs` takes.
 """
 
 import logging
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -149,7 +150,7 @@ def _name_request(request: Any, request_id: str, first_sent: datetime) -> None:
     (OASIS Repeatable Requests 1.0)."""
     headers = request.http_request.headers
     headers["Repeatability-Request-Id"] = request_id
-    headers["Repeatability-First-Sent"] = first_sent.strftime("%a, %d %b %Y %H:%M:%S GMT")
+    headers["Repeatability-First-Sent"] = format_datetime(first_sent.astimezone(UTC), usegmt=True)
 
 
 def _given(value: str | None) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conference.domain.addresses import is_special, parse_address, unmapped
+from conference.domain.addresses import is_loopback, is_special, parse_address, unmapped
 
 pytestmark = pytest.mark.unit
 
@@ -54,6 +54,19 @@ def test_hosts_of_the_internet_are_not(text: str) -> None:
 def test_a_mapped_address_is_the_one_that_is_routed() -> None:
     assert unmapped(IPv6Address("::ffff:8.8.8.8")) == IPv4Address("8.8.8.8")
     assert unmapped(IPv6Address("2001:db8::1")) == IPv6Address("2001:db8::1")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1", "::ffff:7f00:1"])
+def test_this_machine_is_known_by_its_name_and_addresses(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["", "localhost.", "a.localhost", "localhost.example", "127.1", "2130706433", "127.0.0.1.", "[::1]",
+             "::127.0.0.1", "64:ff9b::7f00:1", "0.0.0.0", "10.0.0.1", "::ffff:10.0.0.1"],
+)  # fmt: skip
+def test_nothing_else_is_this_machine(host: str) -> None:
+    assert not is_loopback(host)
 
 
 @given(st.ip_addresses(v=4))

@@ -19,6 +19,7 @@ from functions.events import handle
 
 pytestmark = pytest.mark.unit
 ACS = {"settings": {"mediaProvider": "acs"}}
+PAGE_WAITS_S = 15  # web_client/protocol/api.js
 
 
 def reason(response: Any) -> tuple[int, str]:
@@ -235,6 +236,27 @@ async def test_a_provider_that_answers_too_late_is_given_up(
     refused = await ada.post("/v1/meetings", {"hostId": ada.id, **ACS})
     assert reason(refused) == (503, "provider-unavailable")
     assert acs.identities == set()
+
+
+async def test_whatever_a_request_asks_of_a_provider_is_given_up_before_a_page_does(
+    ada: Any, ben: Any, acs: MemoryMediaProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeout, allowed = asyncio.timeout, list[float]()
+
+    def noted(delay: float) -> asyncio.Timeout:
+        allowed.append(delay)
+        return timeout(delay)
+
+    meeting = await ada.creates_meeting(**ACS)
+    monkeypatch.setattr(asyncio, "timeout", noted)
+    for path, body, asked in (
+        ("/v1/rooms", {"hostId": ada.id, **ACS}, 3),  # an identity, a room, an access
+        (f"/v1/meetings/{meeting['id']}/join", {"userId": ben.id}, 2),
+    ):
+        allowed.clear()
+        assert (await (ada if "hostId" in body else ben).post(path, body)).is_success
+        assert len(allowed) == asked
+        assert sum(allowed) < PAGE_WAITS_S
 
 
 async def test_a_meeting_that_is_not_stored_leaves_no_room(

@@ -235,6 +235,23 @@ async def test_a_webhook_that_is_paused_while_it_is_sent_to_goes_on_where_it_sto
     assert receivers.numbers()[room.id] == list(range(1, 7))
 
 
+async def test_a_webhook_that_is_resumed_soon_after_its_pause_goes_on_at_once(stage: Any, receivers: Receivers) -> None:
+    endpoint = await subscribes(stage)
+    room = await begins(stage, decisions=2)
+
+    async def pauses_once() -> None:
+        receivers.pause = None
+        await _change(stage, endpoint, WebhookStatus.PAUSED)
+
+    receivers.pause = pauses_once
+    await runs(stage)
+    assert receivers.numbers() == {room.id: [1]}
+    await _change(stage, endpoint, WebhookStatus.ACTIVE)
+    await stage.services.webhooks.wake(endpoint.id, stage.clock.now())
+    await runs(stage)
+    assert receivers.numbers() == {room.id: [1, 2, 3]}
+
+
 async def _change(stage: Any, endpoint: WebhookEndpoint, status: WebhookStatus) -> None:
     stored = await endpoint_of(stage, endpoint)
     changed = await stage.services.webhooks.change(replace(stored, status=status))
@@ -317,6 +334,23 @@ async def test_a_changed_address_holds_for_what_waits(stage: Any, admin: Any, re
     assert (await admin.call("PATCH", f"/v1/webhooks/{endpoint.id}", change, If_Match="*")).status_code == 200
     await passes(stage, timedelta(minutes=1), step_s=5)
     assert receivers.numbers() == {room.id: [1]}
+
+
+async def test_an_event_pays_for_no_failure_of_one_that_is_wanted_no_more(
+    stage: Any, admin: Any, receivers: Receivers
+) -> None:
+    endpoint = await subscribes(stage)
+    receivers.answer = lambda url, event: DOWN
+    await begins(stage, decisions=1)
+    await passes(stage, GIVE_UP_AFTER - timedelta(hours=2))
+    change = {"events": ["ConsentRecorded"]}
+    assert (await admin.call("PATCH", f"/v1/webhooks/{endpoint.id}", change, If_Match="*")).status_code == 200
+    await passes(stage, timedelta(hours=6))
+    of_second = [attempt for attempt in await attempts_of(stage, endpoint) if attempt.seq == 2]
+    assert [attempt.attempt for attempt in of_second] == list(range(1, len(of_second) + 1))
+    assert len(of_second) > 10
+    assert {attempt.outcome for attempt in of_second} == {AttemptOutcome.FAILED}
+    assert (await endpoint_of(stage, endpoint)).status is WebhookStatus.ACTIVE
 
 
 async def test_a_deleted_webhook_is_sent_nothing_more(stage: Any, admin: Any, receivers: Receivers) -> None:
