@@ -14,10 +14,10 @@ import httpx
 import pytest
 from azure.core.credentials import AccessToken
 
-from conference.adapters.azure.calls import Patience
 from conference.adapters.azure.credentials import EMULATOR_KEY, EmulatorCredential
 from conference.adapters.blob import BlobMediaFiles
 from conference.adapters.blob.client import Container
+from conference.adapters.retries import Retries
 from conference.domain.errors import Unavailable
 from conference.ports.media_files import LONGEST_LINK, Draft
 from local.azurite.server import Azurite
@@ -26,7 +26,7 @@ from tests.support.faults import HANG, LOST, RESET, FaultyFront, faulty
 
 pytestmark = pytest.mark.interop
 
-QUICK = Patience(tries=5, attempt_s=1.0, pause_s=0.01, longest_pause_s=0.05)
+QUICK = Retries(attempts=5, attempt_s=1.0, total_s=10.0, base_s=0.01, wait_s=0.05)
 NAME = "rooms/0a1b/00001.webm"
 DRAFT = Draft(NAME, "recorder-1")
 
@@ -39,7 +39,7 @@ async def front(azurite: Azurite) -> AsyncIterator[FaultyFront]:
 
 @pytest.fixture
 async def files(front: FaultyFront) -> AsyncIterator[BlobMediaFiles]:
-    async with aclosing(Container(front.endpoint, fresh_name(), EMULATOR_KEY, patience=QUICK)) as container:
+    async with aclosing(Container(front.endpoint, fresh_name(), EMULATOR_KEY, retries=QUICK)) as container:
         yield BlobMediaFiles(container)
 
 
@@ -93,16 +93,14 @@ async def test_a_service_that_stays_away_is_unavailable_after_a_bounded_number_o
         await files.stage(DRAFT, 0, b"media")
     assert unavailable.value.retryable
     # The HTTP client itself repeats a request whose connection closes before an answer; at most once a try.
-    assert QUICK.tries <= front.seen <= 2 * QUICK.tries
+    assert QUICK.attempts <= front.seen <= 2 * QUICK.attempts
 
 
 async def test_a_recording_goes_on_where_it_stopped_after_azurite_was_killed(tmp_path: Path) -> None:
     """As `make run` keeps it: on disk. What was staged is there again."""
     with running(tmp_path / "clock", folder=tmp_path / "azurite") as server:
-        patience = Patience(tries=200, attempt_s=1.0, pause_s=0.05, longest_pause_s=0.1)
-        async with aclosing(
-            Container(server.blob_endpoint, fresh_name(), EMULATOR_KEY, patience=patience)
-        ) as container:
+        retries = Retries(attempts=200, attempt_s=1.0, total_s=220.0, base_s=0.05, wait_s=0.1)
+        async with aclosing(Container(server.blob_endpoint, fresh_name(), EMULATOR_KEY, retries=retries)) as container:
             files = BlobMediaFiles(container)
             await files.stage(DRAFT, 0, b"before")
             await asyncio.to_thread(server.stop)
@@ -171,7 +169,7 @@ async def test_a_token_that_the_service_no_longer_takes_is_replaced(secure_azuri
     """As after a key roll-over or with a clock that differs: 401, although the token claims to be good for an hour."""
     credential = CountingCredential()
     async with faulty(secure_azurite.blob_endpoint, secure_azurite.certificate) as front:
-        container = _secured(secure_azurite, credential, endpoint=front.endpoint, patience=QUICK)
+        container = _secured(secure_azurite, credential, endpoint=front.endpoint, retries=QUICK)
         async with aclosing(container):
             files = BlobMediaFiles(container)
             assert await files.put("first", b"media")

@@ -8,10 +8,12 @@ from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import HttpResponseError, ResourceExistsError
 from azure.storage.blob.aio import BlobClient, BlobServiceClient, ContainerClient
 
-from conference.adapters.azure.calls import NO_RETRIES, Calls, Patience, error_code
+from conference.adapters.azure.calls import NO_RETRIES, Calls, error_code
+from conference.adapters.retries import Retries
 
 T = TypeVar("T")
-PATIENCE: Final = Patience(attempt_s=60.0)  # a block of 100 MiB at 15 Mbit/s
+# An attempt is long enough for a block of 100 MiB at 15 Mbit/s.
+RETRIES: Final = Retries(attempts=5, attempt_s=60.0, total_s=320.0, base_s=0.2, wait_s=5.0)
 
 
 class Container:
@@ -24,14 +26,14 @@ class Container:
         container: str,
         credential: AsyncTokenCredential | str,
         *,
-        patience: Patience = PATIENCE,
+        retries: Retries = RETRIES,
         **options: Any,
     ) -> None:
         self.service = BlobServiceClient(endpoint, credential=credential, **NO_RETRIES, **options)
         self.key = credential if isinstance(credential, str) else None
         self.name = container
         self.client: ContainerClient = self.service.get_container_client(container)
-        self.calls = Calls("Blob storage", patience)
+        self.calls = Calls("Blob storage", retries)
 
     async def aclose(self) -> None:
         await self.service.close()

@@ -18,7 +18,8 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError, Resour
 from azure.storage.queue import QueueMessage as Received
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
-from conference.adapters.azure.calls import NO_RETRIES, Calls, Patience, error_code
+from conference.adapters.azure.calls import NO_RETRIES, Calls, error_code
+from conference.adapters.retries import Retries
 from conference.ports.records import QueueMessage
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ LARGEST_BYTES: Final = 65_536
 LONGEST_S: Final = 7 * 24 * 3_600  # of a visibility time-out
 MOST_AT_ONCE: Final = 32
 # In all less than the 30 s for which the relay holds an event that it is sending.
-PATIENCE: Final = Patience(tries=4, attempt_s=5.0, pause_s=0.2, longest_pause_s=2.0)
+RETRIES: Final = Retries(attempts=4, attempt_s=5.0, total_s=26.0, base_s=0.2, wait_s=2.0)
 _REMEMBERED: Final = 10_000
 _STALE: Final = frozenset({"PopReceiptMismatch", "MessageNotFound", "QueueNotFound"})
 
@@ -40,11 +41,11 @@ class AzureEventQueue:
         endpoint: str,
         credential: AsyncTokenCredential | str,
         *,
-        patience: Patience = PATIENCE,
+        retries: Retries = RETRIES,
         **options: Any,
     ) -> None:
         self._service = QueueServiceClient(endpoint, credential=credential, **NO_RETRIES, **options)
-        self._calls = Calls("the event queue", patience)
+        self._calls = Calls("the event queue", retries)
         self._clients: dict[str, QueueClient] = {}
         self._sent: OrderedDict[tuple[str, str], None] = OrderedDict()
 
