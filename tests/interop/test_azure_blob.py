@@ -29,6 +29,7 @@ pytestmark = pytest.mark.interop
 QUICK = Retries(attempts=5, attempt_s=1.0, total_s=10.0, base_s=0.01, wait_s=0.05)
 NAME = "rooms/0a1b/00001.webm"
 DRAFT = Draft(NAME, "recorder-1")
+HOLDER = "0b7de0b0-6a5f-4f51-9d1d-0c7f5f2b5f01"
 
 
 @pytest.fixture
@@ -179,8 +180,19 @@ async def test_a_token_that_the_service_no_longer_takes_is_replaced(secure_azuri
             assert credential.asked == 2
 
 
-async def test_media_of_one_process_is_uploaded_at_once(azurite: Azurite) -> None:
-    """Eight tracks, each a chunk: no more than the machine's own time, and all of them right."""
+async def test_a_block_for_a_leased_name_waits_for_the_end_of_the_lease(azurite: Azurite) -> None:
+    async with aclosing(Container(azurite.blob_endpoint, fresh_name(), EMULATOR_KEY)) as container:
+        files = BlobMediaFiles(container)
+        await files.put(NAME, b"media")
+        assert await files.lease(NAME, HOLDER, seconds=15)
+        with pytest.raises(Unavailable, match="the leased file") as unavailable:
+            await files.stage(DRAFT, 0, b"a")
+        assert unavailable.value.retryable
+        assert await files.release(NAME, HOLDER)
+        await files.stage(DRAFT, 0, b"a")
+
+
+async def test_chunks_of_eight_tracks_at_once_arrive_whole(azurite: Azurite) -> None:
     async with aclosing(Container(azurite.blob_endpoint, fresh_name(), EMULATOR_KEY)) as container:
         files = BlobMediaFiles(container)
         bodies = [os.urandom(300_000) for _ in range(8)]

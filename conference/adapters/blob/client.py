@@ -41,6 +41,15 @@ class Container:
     def blob(self, name: str) -> BlobClient:
         return self.client.get_blob_client(name)
 
+    async def find(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """What `work` gives; None where there is no such blob, or no such container. Raises as `Calls`."""
+        try:
+            return await self.calls(work)
+        except HttpResponseError as error:
+            if is_missing(error):
+                return None
+            raise
+
     async def write(self, work: Callable[[], Awaitable[T]]) -> T:
         """What `work` gives, tried again where it meets no container, which is made. Raises as `Calls`."""
 
