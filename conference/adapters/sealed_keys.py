@@ -32,6 +32,7 @@ from conference.ports.tokens import SigningKey
 
 log = logging.getLogger(__name__)
 REFRESH: Final = timedelta(minutes=1)
+REFRESH_LIMIT_S: Final = 5.0  # that a caller waits for it, once a minute, while the document or the ring hangs
 _TRIES: Final = 5  # to write; each is lost only to another instance that wrote
 _WHAT: Final = "the signing keys"
 Change = Callable[[KeySet], KeySet]
@@ -88,14 +89,16 @@ class SealedSigningKeys:
         return lambda keys: rotated(keys, fresh, now)
 
     async def _known(self, now: datetime) -> KeySet:
-        """As read within the last minute; while the document or the ring is away, as known before."""
-        if self._is_recent(now):
+        """As read within the last minute; while the document or the ring is away, or another caller is asking them, as
+        known before."""
+        if self._is_recent(now) or (self._keys and self._lock.locked()):
             return self._keys
         async with self._lock:
             if not self._is_recent(now):
                 try:
-                    await self._load()
-                except Unavailable:
+                    async with asyncio.timeout(REFRESH_LIMIT_S if self._keys else None):
+                        await self._load()
+                except (Unavailable, TimeoutError):
                     if not self._keys:
                         raise
                     log.warning("the signing keys cannot be read again; the known ones go on signing")

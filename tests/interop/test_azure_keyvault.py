@@ -19,6 +19,7 @@ from azure.core.credentials import AccessToken
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conference.adapters import sealed_keys
 from conference.adapters.azure.credentials import EMULATOR_KEY, EmulatorCredential
 from conference.adapters.blob.client import Container
 from conference.adapters.blob.document import BlobDocument
@@ -36,6 +37,7 @@ from tests.support.azurite import fresh_name
 from tests.support.faults import HANG, LOST, RESET, FaultyFront, faulty
 from tests.support.token_kinds import NOW
 from tests.support.vault import KEY, TrustedVault, ring_of, running_vault
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.interop
 
@@ -107,6 +109,37 @@ async def test_signing_goes_on_while_vault_and_document_are_away(azurite: Azurit
             assert await known.published(NOW + 2 * HOUR) == (key,)
         with pytest.raises(Unavailable):
             await asyncio.wait_for(fresh.current(NOW), 30)
+
+
+class HangingDocument(FileDocument):
+    """Hangs while it is told to, as a half-open connection does."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file)
+        self.hangs, self.hung = False, 0
+
+    async def read(self) -> tuple[bytes, str] | None:
+        if self.hangs:
+            self.hung += 1
+            await asyncio.Event().wait()
+        return await super().read()
+
+
+async def test_a_document_that_hangs_delays_one_caller_a_minute_and_nobody_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealed_keys, "REFRESH_LIMIT_S", 0.5)
+    document = HangingDocument(tmp_path / "keys.json")
+    keys = SealedSigningKeys(document, FileKeyRing(tmp_path / "ring"), SystemIds())
+    key = await keys.current(NOW)
+    document.hangs = True
+    looking = asyncio.create_task(keys.current(NOW + HOUR))
+    await eventually(lambda: document.hung == 1)
+    assert await keys.current(NOW + HOUR) == key
+    assert not looking.done()
+    assert await asyncio.wait_for(looking, 30) == key
+    assert await keys.published(NOW + HOUR) == (key,)
+    assert document.hung == 1
 
 
 async def test_a_document_that_vanishes_is_an_error_and_never_a_new_set(tmp_path: Path) -> None:

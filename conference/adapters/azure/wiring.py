@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from azure.core.credentials_async import AsyncTokenCredential
 
+from conference.adapters.azure.calls import RETRIES
 from conference.adapters.azure.credentials import emulator_key, endpoint_of, is_loopback
 from conference.adapters.blob.client import Container
 from conference.adapters.blob.document import BlobDocument
@@ -31,6 +32,7 @@ class AzureAdapters:
     def __init__(self, chosen: Settings, credential: ProcessCredential) -> None:
         self._chosen = chosen
         self._credentials = credential
+        self._ring: VaultKeyRing | None = None
         self._closers: list[Callable[[], Awaitable[None]]] = []
         logging.getLogger("azure").setLevel(logging.WARNING)  # it logs every request's address at INFO
 
@@ -45,9 +47,16 @@ class AzureAdapters:
 
     def signing_keys(self, ids: Ids) -> SealedSigningKeys:
         """Wrapped by the vault, in the container `keys`."""
-        return SealedSigningKeys(BlobDocument(self._container(KEYS_CONTAINER), KEYS_DOCUMENT), self.key_ring(), ids)
+        container = self._container(KEYS_CONTAINER, retries=RETRIES)  # a small document needs no minute
+        return SealedSigningKeys(BlobDocument(container, KEYS_DOCUMENT), self.key_ring(), ids)
 
     def key_ring(self) -> VaultKeyRing:
+        """The same object each time."""
+        if self._ring is None:
+            self._ring = self._made_ring()
+        return self._ring
+
+    def _made_ring(self) -> VaultKeyRing:
         url = endpoint_of("PARLEY_KEYVAULT_URL", self._chosen.keyvault_url)
         if url.startswith("http:"):
             raise ValueError("PARLEY_KEYVAULT_URL has to be an https address, that of an emulator, too.")
@@ -58,9 +67,9 @@ class AzureAdapters:
         self._closers.append(ring.aclose)
         return ring
 
-    def _container(self, name: str) -> Container:
+    def _container(self, name: str, **options: Any) -> Container:
         endpoint, credential = self._storage("blob")
-        container = Container(endpoint, name, credential, **self._trust(endpoint))
+        container = Container(endpoint, name, credential, **options, **self._trust(endpoint))
         self._closers.append(container.aclose)
         return container
 
