@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from azure.core.credentials_async import AsyncTokenCredential
@@ -59,6 +60,7 @@ class AzureEventQueue:
         if message_id and (queue, message_id) in self._sent:
             return
         client, tries = self._client(queue), 0
+        send = partial(client.send_message, body, visibility_timeout=_seconds(delay_s) or None, time_to_live=-1)
 
         async def work() -> None:
             nonlocal tries
@@ -66,10 +68,11 @@ class AzureEventQueue:
             if tries > 1 and message_id and await _holds(client, body):
                 return  # only the answer was lost
             try:
-                await client.send_message(body, visibility_timeout=_seconds(delay_s) or None, time_to_live=-1)
+                await send()
             except ResourceNotFoundError:
-                await _create(client)
-                await client.send_message(body, visibility_timeout=_seconds(delay_s) or None, time_to_live=-1)
+                with suppress(ResourceExistsError):  # another process was faster
+                    await client.create_queue()
+                await send()
 
         await self._calls(work)
         if message_id:
@@ -134,11 +137,6 @@ def _received(message: Received, now: datetime) -> QueueMessage:
     inserted_at = message.inserted_on or now
     count = int(message.dequeue_count or 1)
     return QueueMessage(str(message.id), str(message.pop_receipt), str(message.content), count, inserted_at)
-
-
-async def _create(client: QueueClient) -> None:
-    with suppress(ResourceExistsError):  # another process was faster
-        await client.create_queue()
 
 
 async def _holds(client: QueueClient, body: str) -> bool:
