@@ -5,7 +5,9 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,8 +16,9 @@ import httpx
 import pytest
 from azure.core.credentials import AccessToken
 
+from conference.adapters.azure.calls import RETRIES
 from conference.adapters.azure.credentials import EMULATOR_KEY, EmulatorCredential
-from conference.adapters.blob import BlobMediaFiles
+from conference.adapters.blob import BlobMediaFiles, client
 from conference.adapters.blob.client import Container
 from conference.adapters.retries import Retries
 from conference.domain.errors import Unavailable
@@ -97,8 +100,26 @@ async def test_a_service_that_stays_away_is_unavailable_after_a_bounded_number_o
     assert QUICK.attempts <= front.seen <= 2 * QUICK.attempts
 
 
+async def test_questions_and_what_moves_content_have_limits_of_their_own(
+    azurite: Azurite, front: FaultyFront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert RETRIES.attempt_s < client.TRANSFERS.attempt_s
+    monkeypatch.setattr(client, "RETRIES", replace(QUICK, attempts=1))
+    monkeypatch.setattr(client, "TRANSFERS", replace(QUICK, attempts=2))
+    async with aclosing(Container(front.endpoint, fresh_name(), EMULATOR_KEY)) as container:
+        files = BlobMediaFiles(container)
+        await files.put(NAME, b"media")
+        for moves in (partial(files.put, "a", b"a"), partial(files.stage, DRAFT, 0, b"a"), partial(files.read, NAME)):
+            front.fates.append(503)
+            await moves()
+        for asks in (partial(files.facts, NAME), partial(files.staged, DRAFT), partial(files.delete, NAME)):
+            front.fates.append(503)
+            with pytest.raises(Unavailable):
+                await asks()
+
+
 async def test_a_recording_goes_on_where_it_stopped_after_azurite_was_killed(tmp_path: Path) -> None:
-    """As `make run` keeps it: on disk. What was staged is there again."""
+    """An Azurite that keeps its blobs on disk: what was staged is there again."""
     with running(tmp_path / "clock", folder=tmp_path / "azurite") as server:
         retries = Retries(attempts=200, attempt_s=1.0, total_s=220.0, base_s=0.05, wait_s=0.1)
         async with aclosing(Container(server.blob_endpoint, fresh_name(), EMULATOR_KEY, retries=retries)) as container:

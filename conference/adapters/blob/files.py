@@ -158,7 +158,7 @@ class BlobMediaFiles:
             return await (await blob.download_blob(offset, length)).readall()
 
         try:
-            return await self._container.find(work)
+            return await self._container.find(work, self._container.transfers)
         except HttpResponseError as error:
             if error.status_code == 416:
                 return b""
