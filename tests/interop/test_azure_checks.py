@@ -10,7 +10,7 @@ from aiohttp import web
 from conference.adapters.azure.credentials import EMULATOR_KEY
 from local.azurite.server import Azurite, Certificate
 from local.runner.checks import problems_of
-from tests.support.azurite import _azurite_process, azurite, azurite_clock_file, free_ports  # noqa: F401 - fixtures
+from tests.support.azurite import _azurite_process, azurite, azurite_clock_file  # noqa: F401 - fixtures
 from tests.support.cosmos import KEY, RunningCosmos, cosmos_server
 from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401 - fixtures
 from tests.support.vault import running_vault, vault_certificate  # noqa: F401 - fixtures
