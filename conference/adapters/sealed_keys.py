@@ -12,9 +12,18 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
-from conference.adapters import jws
 from conference.adapters.envelope import seal, unseal
-from conference.adapters.signing_keys import KeySet, current, first, fresh_key, published, rotated, waiting
+from conference.adapters.signing_keys import (
+    KeySet,
+    current,
+    entry_of,
+    first,
+    fresh_key,
+    key_of,
+    published,
+    rotated,
+    waiting,
+)
 from conference.domain.errors import Unavailable
 from conference.domain.ids import Secret
 from conference.ports.clock import Ids
@@ -23,6 +32,7 @@ from conference.ports.tokens import SigningKey
 
 log = logging.getLogger(__name__)
 REFRESH: Final = timedelta(minutes=1)
+REFRESH_LIMIT_S: Final = 5.0  # that a caller waits for it, once a minute, while the document or the ring hangs
 _TRIES: Final = 5  # to write; each is lost only to another instance that wrote
 _WHAT: Final = "the signing keys"
 Change = Callable[[KeySet], KeySet]
@@ -79,14 +89,16 @@ class SealedSigningKeys:
         return lambda keys: rotated(keys, fresh, now)
 
     async def _known(self, now: datetime) -> KeySet:
-        """As read within the last minute; while the document or the ring is away, as known before."""
-        if self._is_recent(now):
+        """As read within the last minute; while the document or the ring is away, or another caller is asking them, as
+        known before."""
+        if self._is_recent(now) or (self._keys and self._lock.locked()):
             return self._keys
         async with self._lock:
             if not self._is_recent(now):
                 try:
-                    await self._load()
-                except Unavailable:
+                    async with asyncio.timeout(REFRESH_LIMIT_S if self._keys else None):
+                        await self._load()
+                except (Unavailable, TimeoutError):
                     if not self._keys:
                         raise
                     log.warning("the signing keys cannot be read again; the known ones go on signing")
@@ -127,19 +139,10 @@ class SealedSigningKeys:
         self._keys, self._sealed, self._tag = tuple(keys), sealed, tag
 
     async def _key(self, entry: Mapping[str, Any], known: Mapping[str, SigningKey]) -> SigningKey:
-        kid, retire_at = str(entry["kid"]), entry["retireAt"]
+        kid = str(entry["kid"])
         if kid in known and entry["sealed"] == self._sealed.get(kid):
-            pem = known[kid].pem
-        else:
-            pem = Secret((await unseal(self._ring, entry["sealed"], _purpose(kid))).decode("ascii"))
-            jws.public_jwk(kid, pem)  # a damaged PEM shows here, not in the middle of a join
-        return SigningKey(
-            kid=kid,
-            pem=pem,
-            published_at=datetime.fromisoformat(str(entry["publishedAt"])),
-            use_from=datetime.fromisoformat(str(entry["useFrom"])),
-            retire_at=datetime.fromisoformat(str(retire_at)) if retire_at else None,
-        )
+            return key_of(entry, known[kid].pem)
+        return key_of(entry, Secret((await unseal(self._ring, entry["sealed"], _purpose(kid))).decode("ascii")))
 
     async def _store(self, keys: KeySet) -> bool:
         """False where another instance has written meanwhile."""
@@ -148,15 +151,7 @@ class SealedSigningKeys:
             sealed[key.kid] = self._sealed.get(key.kid) or await seal(
                 self._ring, key.pem.reveal().encode("ascii"), _purpose(key.kid)
             )
-            entries.append(
-                {
-                    "kid": key.kid,
-                    "publishedAt": key.published_at.isoformat(),
-                    "useFrom": key.use_from.isoformat(),
-                    "retireAt": key.retire_at.isoformat() if key.retire_at else None,
-                    "sealed": sealed[key.kid],
-                }
-            )
+            entries.append({**entry_of(key), "sealed": sealed[key.kid]})
         tag = await self._document.write(json.dumps({"keys": entries}, indent=1).encode(), self._tag)
         if tag is None:
             return False

@@ -6,16 +6,12 @@ gives that same key, so timers that fire on several instances agree. In Azure th
 it is a folder (POSIX locks), one PEM a key beside an index, and processes notice a change by the index's file stamp.
 """
 
-import asyncio
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from conference.adapters import disk, jws
 from conference.domain.claims import LONGEST_LIFETIME
@@ -28,6 +24,7 @@ LEAD: Final = timedelta(minutes=10)  # from publishing a key to its first use
 MARGIN: Final = timedelta(minutes=1)  # for clocks that differ
 _INDEX: Final = "keys.json"
 _LOCK: Final = ".lock"
+_WHAT: Final = "the signing keys"
 
 KeySet = tuple[SigningKey, ...]
 
@@ -66,6 +63,29 @@ def waiting(keys: Sequence[SigningKey], now: datetime) -> SigningKey | None:
 
 def fresh_key(ids: Ids, now: datetime) -> SigningKey:
     return SigningKey(kid=ids.new(), pem=jws.generate_pem(), published_at=now, use_from=now, retire_at=None)
+
+
+def entry_of(key: SigningKey) -> dict[str, str | None]:
+    """What a stored set says of the key besides its PEM."""
+    return {
+        "kid": key.kid,
+        "publishedAt": key.published_at.isoformat(),
+        "useFrom": key.use_from.isoformat(),
+        "retireAt": key.retire_at.isoformat() if key.retire_at else None,
+    }
+
+
+def key_of(entry: Mapping[str, Any], pem: Secret) -> SigningKey:
+    """The key of such an entry. Raises ValueError, KeyError or TypeError for what is none, or whose PEM is damaged."""
+    kid, retire_at = str(entry["kid"]), entry["retireAt"]
+    jws.public_jwk(kid, pem)  # a damaged PEM shows here, not in the middle of a join
+    return SigningKey(
+        kid=kid,
+        pem=pem,
+        published_at=datetime.fromisoformat(str(entry["publishedAt"])),
+        use_from=datetime.fromisoformat(str(entry["useFrom"])),
+        retire_at=datetime.fromisoformat(str(retire_at)) if retire_at else None,
+    )
 
 
 class MemorySigningKeys:
@@ -108,18 +128,18 @@ class FileSigningKeys:
 
     async def current(self, now: datetime) -> SigningKey:
         key = current(await self._known(), now)
-        return key if key is not None else await asyncio.to_thread(self._make_first, now)
+        return key if key is not None else await disk.in_thread(_WHAT, lambda: self._make_first(now))
 
     async def published(self, now: datetime) -> KeySet:
         return published(await self._known(), now)
 
     async def rotate(self, now: datetime) -> SigningKey:
         await self.current(now)
-        return await asyncio.to_thread(self._rotate, now)
+        return await disk.in_thread(_WHAT, lambda: self._rotate(now))
 
     async def _known(self) -> KeySet:
         if self._index_stamp() != self._stamp:
-            await asyncio.to_thread(self._load)
+            await disk.in_thread(_WHAT, self._load)
         return self._keys
 
     def _index_stamp(self) -> tuple[int, int, int] | None:
@@ -129,11 +149,11 @@ class FileSigningKeys:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise Unavailable("the signing keys", retryable=False, after_s=None) from error
+            raise Unavailable(_WHAT, retryable=False, after_s=None) from error
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _make_first(self, now: datetime) -> SigningKey:
-        with self._locked():
+        with disk.locked(self._folder / _LOCK):
             keys = self._load()
             key = current(keys, now)  # another process may have been faster
             if key is None:
@@ -142,27 +162,13 @@ class FileSigningKeys:
             return key
 
     def _rotate(self, now: datetime) -> SigningKey:
-        with self._locked():
+        with disk.locked(self._folder / _LOCK):
             keys = self._load()
             key = waiting(keys, now)
             if key is None:
                 keys = self._store(rotated(keys, fresh_key(self._ids, now), now))
                 key = keys[-1]
             return key
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One writer at a time among all processes; the lock ends with its holder."""
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise Unavailable("the signing keys", retryable=False, after_s=None) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
     def _load(self) -> KeySet:
         stamp = self._index_stamp()
@@ -175,43 +181,23 @@ class FileSigningKeys:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 if self._index_stamp() != stamp:  # written meanwhile, and a key that it no longer names is gone
                     return self._load()
-                raise Unavailable("the signing keys", retryable=False, after_s=None) from error
+                raise Unavailable(_WHAT, retryable=False, after_s=None) from error
         self._keys, self._stamp = keys, stamp
         return keys
 
-    def _key(self, entry: Mapping[str, str | None]) -> SigningKey:
-        kid, retire_at = str(entry["kid"]), entry["retireAt"]
-        pem = Secret((self._folder / f"{kid}.pem").read_text(encoding="ascii"))
-        jws.public_jwk(kid, pem)  # a damaged PEM shows here, not in the middle of a join
-        return SigningKey(
-            kid=kid,
-            pem=pem,
-            published_at=datetime.fromisoformat(str(entry["publishedAt"])),
-            use_from=datetime.fromisoformat(str(entry["useFrom"])),
-            retire_at=datetime.fromisoformat(retire_at) if retire_at else None,
-        )
+    def _key(self, entry: Mapping[str, Any]) -> SigningKey:
+        return key_of(entry, Secret((self._folder / f"{entry['kid']}.pem").read_text(encoding="ascii")))
 
     def _store(self, keys: KeySet) -> KeySet:
         """Keys first, then the index that names them, then the files that it no longer names are removed."""
-        entries = [
-            {
-                "kid": key.kid,
-                "publishedAt": key.published_at.isoformat(),
-                "useFrom": key.use_from.isoformat(),
-                "retireAt": key.retire_at.isoformat() if key.retire_at else None,
-            }
-            for key in keys
-        ]
         kept = {f"{key.kid}.pem" for key in keys}
-        try:
-            for key in keys:
-                if not (self._folder / f"{key.kid}.pem").exists():
-                    disk.replace(self._folder / f"{key.kid}.pem", key.pem.reveal().encode())
-            disk.replace(self._folder / _INDEX, json.dumps({"keys": entries}, indent=1).encode())
-            for file in self._folder.glob("*.pem"):
-                if file.name not in kept:
-                    file.unlink(missing_ok=True)
-        except OSError as error:
-            raise Unavailable("the signing keys", retryable=False, after_s=None) from error
+        for key in keys:
+            if not (self._folder / f"{key.kid}.pem").exists():
+                disk.replace(self._folder / f"{key.kid}.pem", key.pem.reveal().encode())
+        entries = [entry_of(key) for key in keys]
+        disk.replace(self._folder / _INDEX, json.dumps({"keys": entries}, indent=1).encode())
+        for file in self._folder.glob("*.pem"):
+            if file.name not in kept:
+                file.unlink(missing_ok=True)
         self._keys, self._stamp = keys, self._index_stamp()
         return keys

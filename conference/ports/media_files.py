@@ -73,6 +73,13 @@ def checked_block(number: int, body: bytes) -> bytes:
     return body
 
 
+def checked_numbers(numbers: Sequence[int]) -> Sequence[int]:
+    """The blocks of a file. Raises ValueError where there is none."""
+    if not numbers:
+        raise ValueError("a file has at least one block")
+    return numbers
+
+
 def checked_life(life: timedelta) -> timedelta:
     """The life of a link. Raises ValueError where it is none or over 15 minutes."""
     if not timedelta(0) < life <= LONGEST_LINK:
@@ -105,7 +112,7 @@ class MediaFiles(Protocol):
 
     async def stage(self, draft: Draft, number: int, body: bytes) -> None:
         """Keeps a block for a week at least; the same number again replaces it. Raises ValueError for a block over 100
-        MiB or a number of 50,000 and more."""
+        MiB or a number of 50,000 and more. Blob storage keeps none under a name that is leased: Unavailable."""
         ...
 
     async def staged(self, draft: Draft) -> Sequence[int]:

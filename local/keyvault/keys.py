@@ -1,6 +1,5 @@
 """The keys of the local vault: RSA, in versions, in memory and on disk, one PEM a version."""
 
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,8 @@ from typing import Final
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from conference.adapters import disk
 
 _BITS: Final = 2_048
 _OAEP: Final = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
@@ -53,7 +54,7 @@ class Keys:
         made = Version(secrets.token_hex(16), created, key)
         self._keys.setdefault(name, []).append(made)
         if self._folder is not None:
-            _write(self._folder / name / f"{created:012d}-{made.id}.pem", key)
+            disk.appear(self._folder / name / f"{created:012d}-{made.id}.pem", _pem(key))
         return made
 
     def versions(self, name: str) -> list[Version]:
@@ -68,12 +69,7 @@ class Keys:
         return sorted(self._keys)
 
 
-def _write(file: Path, key: rsa.RSAPrivateKey) -> None:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+def _pem(key: rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

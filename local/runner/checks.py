@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
@@ -19,7 +20,8 @@ from pydantic import ValidationError
 from redis.exceptions import AuthenticationError, RedisError
 
 from conference.adapters.azure.calls import NO_RETRIES
-from conference.adapters.azure.credentials import is_loopback
+from conference.adapters.azure.credentials import endpoint_of, is_loopback
+from conference.adapters.azure.wiring import storage_account, vault
 from conference.adapters.cosmos.containers import ALL
 from conference.adapters.credentials import ProcessCredential
 from conference.adapters.http_json import HttpJson
@@ -74,8 +76,14 @@ async def problems(chosen: Settings) -> list[str]:
     if "127.0.0.1" in chosen.redis_url and "redis_url" not in chosen.model_fields_set:
         missing.append("PARLEY_REDIS_URL is not set. Give rediss://NAME.REGION.redis.azure.net:10000, for example.")
     credential = ProcessCredential(chosen)
+    checks: list[Check] = []
+    for make in _makers(chosen):
+        try:
+            checks.append(make(chosen, credential))
+        except ValueError as error:  # a setting that the processes would refuse, too; it may hold a secret
+            missing.append(str(error))
     try:
-        found = await asyncio.gather(*(_problem(check) for check in _checks(chosen, credential)))
+        found = await asyncio.gather(*map(_problem, checks))
     finally:
         await credential.aclose()
     return list(dict.fromkeys([*missing, *(sentence for sentence in found if sentence)]))
@@ -109,23 +117,23 @@ def _refusal(check: Check, error: Exception) -> str:
     return f"{check.name} at {check.place} cannot be reached ({type(error).__name__})."
 
 
-def _checks(chosen: Settings, credential: ProcessCredential) -> list[Check]:
-    checks = [_store(chosen, credential), _redis(chosen, credential)]
-    if chosen.storage_endpoint("blob"):
-        checks += [_blobs(chosen, credential), _queues(chosen, credential)]
-    if chosen.keyvault_url:
-        checks.append(_vault(chosen, credential))
-    if chosen.oidc_issuer:
-        where = chosen.oidc_discovery_url or chosen.oidc_issuer.rstrip("/") + "/.well-known/openid-configuration"
-        fetch = HttpJson(ca_file=chosen.ca_file)
-        checks.append(Check("The sign-in service", chosen.oidc_issuer, lambda: fetch(where)))
-    return checks
+def _makers(chosen: Settings) -> list[Callable[[Settings, ProcessCredential], Check]]:
+    """What makes the check of each service that is named."""
+    storage = [_blobs, _queues] if chosen.storage_endpoint("blob") else []
+    keys = [_vault] if chosen.keyvault_url else []
+    return [_store, _redis, *storage, *keys, *([_issuer] if chosen.oidc_issuer else [])]
+
+
+def _issuer(chosen: Settings, credential: ProcessCredential) -> Check:
+    where = chosen.oidc_discovery_url or chosen.oidc_issuer.rstrip("/") + "/.well-known/openid-configuration"
+    fetch = HttpJson(ca_file=chosen.ca_file)
+    return Check("The sign-in service", chosen.oidc_issuer, lambda: fetch(where))
 
 
 def _store(chosen: Settings, credential: ProcessCredential) -> Check:
     if not chosen.uses_cosmos:
         return Check("The database", "PARLEY_DATABASE_URL", lambda: _read(chosen.sql_url))
-    endpoint = chosen.cosmos_endpoint
+    endpoint = endpoint_of("PARLEY_COSMOS_ENDPOINT", chosen.cosmos_endpoint)
     role = "Cosmos DB Built-in Data Contributor"
     lacks = f"database {chosen.cosmos_database} with the containers {', '.join(each.name for each in ALL)}"
     return Check("Cosmos DB", endpoint, lambda: _read_containers(chosen, credential), role, lacks)
@@ -160,24 +168,15 @@ def _redis(chosen: Settings, credential: ProcessCredential) -> Check:
         finally:
             await close()
 
-    place = chosen.redis_url.rpartition("@")[2].removeprefix("rediss://").removeprefix("redis://").partition("/")[0]
+    place = urlsplit(chosen.redis_url).netloc.rpartition("@")[2]
     return Check("Redis", place, ask, "Data Owner (an access policy assignment on its database)")
 
 
-def _storage(chosen: Settings, credential: ProcessCredential, endpoint: str) -> dict[str, Any]:
-    key = chosen.storage_key.get_secret_value() if chosen.storage_key else None
-    return {"credential": key or credential.token(endpoint), **NO_RETRIES, **_trust(chosen, endpoint)}
-
-
-def _trust(chosen: Settings, endpoint: str) -> dict[str, Any]:
-    return {"connection_verify": str(chosen.ca_file)} if chosen.ca_file and is_loopback(endpoint) else {}
-
-
 def _blobs(chosen: Settings, credential: ProcessCredential) -> Check:
-    endpoint = chosen.storage_endpoint("blob")
+    endpoint, options = storage_account(chosen, credential, "blob")
 
     async def ask() -> None:
-        async with BlobServiceClient(endpoint, **_storage(chosen, credential, endpoint)) as service:
+        async with BlobServiceClient(endpoint, **NO_RETRIES, **options) as service:
             with suppress(ResourceNotFoundError):  # it is made when it is first written to
                 await service.get_container_client(chosen.recordings_container).get_container_properties()
 
@@ -185,10 +184,10 @@ def _blobs(chosen: Settings, credential: ProcessCredential) -> Check:
 
 
 def _queues(chosen: Settings, credential: ProcessCredential) -> Check:
-    endpoint = chosen.storage_endpoint("queue")
+    endpoint, options = storage_account(chosen, credential, "queue")
 
     async def ask() -> None:
-        async with QueueServiceClient(endpoint, **_storage(chosen, credential, endpoint)) as service:
+        async with QueueServiceClient(endpoint, **NO_RETRIES, **options) as service:
             with suppress(ResourceNotFoundError):  # likewise
                 await service.get_queue_client(events.QUEUE).get_queue_properties()
 
@@ -196,13 +195,10 @@ def _queues(chosen: Settings, credential: ProcessCredential) -> Check:
 
 
 def _vault(chosen: Settings, credential: ProcessCredential) -> Check:
-    url = chosen.keyvault_url.rstrip("/")
+    url, options = vault(chosen, credential)
 
     async def ask() -> None:
-        entry = credential.token(url)
-        emulated = is_loopback(url)
-        options = {**NO_RETRIES, **_trust(chosen, url)}
-        async with KeyClient(url, entry, verify_challenge_resource=not emulated, **options) as client:
+        async with KeyClient(url, verify_challenge_resource=not is_loopback(url), **NO_RETRIES, **options) as client:
             await client.get_key(chosen.keyvault_key)
 
     return Check("The key vault", url, ask, "Key Vault Crypto User", f"key {chosen.keyvault_key}")

@@ -46,7 +46,7 @@ async def _rates(endpoint: str) -> list[float]:
 def run() -> list[Result]:
     """The best of the rounds: others use the machine, too."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Azurite(*free_ports(2), folder=Path(folder))  # on disk, as `make run` has it
+        server = Azurite(*free_ports(2), folder=Path(folder))  # on disk, as Azure has it
         server.start()
         try:
             rates = asyncio.run(_rates(server.blob_endpoint))

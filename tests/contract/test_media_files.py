@@ -85,6 +85,7 @@ async def _names(files: MediaFiles, prefix: str) -> list[str]:
 
 async def test_a_file_is_read_as_it_was_put(files: MediaFiles, clock: ManualClock) -> None:
     assert await files.read(NAME) is None
+    assert await files.read(NAME, length=0) is None
     assert await files.facts(NAME) is None
     assert await files.put(NAME, b"media")
     assert await files.read(NAME) == b"media"
@@ -273,12 +274,17 @@ async def test_a_leased_name_is_taken_as_any_other(files: MediaFiles) -> None:
     await files.stage(draft, 0, b"grown")
     assert await files.commit(draft, [0])
     await files.put("put", b"put")
-    for name in (NAME, "put"):
+    large = bytes(9 * 2**20)
+    await files.put("large", large)
+    for name in (NAME, "put", "large"):
         assert await files.lease(name, ANNE, seconds=15)
     assert await files.commit(draft, [0])
     assert await files.put("put", b"put")
     assert not await files.put("put", b"other")
     assert not await files.put(NAME, b"other")
+    assert await files.put("large", large)
+    assert not await files.put("large", large[:-1])
+    assert not await files.put("put", large)
 
 
 async def test_a_lease_that_has_ended_is_in_nobodys_way(files: MediaFiles, clock: ManualClock) -> None:

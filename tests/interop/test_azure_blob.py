@@ -5,7 +5,9 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,10 +16,11 @@ import httpx
 import pytest
 from azure.core.credentials import AccessToken
 
-from conference.adapters.azure.calls import Patience
+from conference.adapters.azure.calls import RETRIES
 from conference.adapters.azure.credentials import EMULATOR_KEY, EmulatorCredential
-from conference.adapters.blob import BlobMediaFiles
+from conference.adapters.blob import BlobMediaFiles, client
 from conference.adapters.blob.client import Container
+from conference.adapters.retries import Retries
 from conference.domain.errors import Unavailable
 from conference.ports.media_files import LONGEST_LINK, Draft
 from local.azurite.server import Azurite
@@ -26,9 +29,10 @@ from tests.support.faults import HANG, LOST, RESET, FaultyFront, faulty
 
 pytestmark = pytest.mark.interop
 
-QUICK = Patience(tries=5, attempt_s=1.0, pause_s=0.01, longest_pause_s=0.05)
+QUICK = Retries(attempts=5, attempt_s=1.0, total_s=10.0, base_s=0.01, wait_s=0.05)
 NAME = "rooms/0a1b/00001.webm"
 DRAFT = Draft(NAME, "recorder-1")
+HOLDER = "0b7de0b0-6a5f-4f51-9d1d-0c7f5f2b5f01"
 
 
 @pytest.fixture
@@ -39,7 +43,7 @@ async def front(azurite: Azurite) -> AsyncIterator[FaultyFront]:
 
 @pytest.fixture
 async def files(front: FaultyFront) -> AsyncIterator[BlobMediaFiles]:
-    async with aclosing(Container(front.endpoint, fresh_name(), EMULATOR_KEY, patience=QUICK)) as container:
+    async with aclosing(Container(front.endpoint, fresh_name(), EMULATOR_KEY, retries=QUICK)) as container:
         yield BlobMediaFiles(container)
 
 
@@ -93,16 +97,32 @@ async def test_a_service_that_stays_away_is_unavailable_after_a_bounded_number_o
         await files.stage(DRAFT, 0, b"media")
     assert unavailable.value.retryable
     # The HTTP client itself repeats a request whose connection closes before an answer; at most once a try.
-    assert QUICK.tries <= front.seen <= 2 * QUICK.tries
+    assert QUICK.attempts <= front.seen <= 2 * QUICK.attempts
+
+
+async def test_questions_and_what_moves_content_have_limits_of_their_own(
+    azurite: Azurite, front: FaultyFront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert RETRIES.attempt_s < client.TRANSFERS.attempt_s
+    monkeypatch.setattr(client, "RETRIES", replace(QUICK, attempts=1))
+    monkeypatch.setattr(client, "TRANSFERS", replace(QUICK, attempts=2))
+    async with aclosing(Container(front.endpoint, fresh_name(), EMULATOR_KEY)) as container:
+        files = BlobMediaFiles(container)
+        await files.put(NAME, b"media")
+        for moves in (partial(files.put, "a", b"a"), partial(files.stage, DRAFT, 0, b"a"), partial(files.read, NAME)):
+            front.fates.append(503)
+            await moves()
+        for asks in (partial(files.facts, NAME), partial(files.staged, DRAFT), partial(files.delete, NAME)):
+            front.fates.append(503)
+            with pytest.raises(Unavailable):
+                await asks()
 
 
 async def test_a_recording_goes_on_where_it_stopped_after_azurite_was_killed(tmp_path: Path) -> None:
-    """As `make run` keeps it: on disk. What was staged is there again."""
+    """An Azurite that keeps its blobs on disk: what was staged is there again."""
     with running(tmp_path / "clock", folder=tmp_path / "azurite") as server:
-        patience = Patience(tries=200, attempt_s=1.0, pause_s=0.05, longest_pause_s=0.1)
-        async with aclosing(
-            Container(server.blob_endpoint, fresh_name(), EMULATOR_KEY, patience=patience)
-        ) as container:
+        retries = Retries(attempts=200, attempt_s=1.0, total_s=220.0, base_s=0.05, wait_s=0.1)
+        async with aclosing(Container(server.blob_endpoint, fresh_name(), EMULATOR_KEY, retries=retries)) as container:
             files = BlobMediaFiles(container)
             await files.stage(DRAFT, 0, b"before")
             await asyncio.to_thread(server.stop)
@@ -171,7 +191,7 @@ async def test_a_token_that_the_service_no_longer_takes_is_replaced(secure_azuri
     """As after a key roll-over or with a clock that differs: 401, although the token claims to be good for an hour."""
     credential = CountingCredential()
     async with faulty(secure_azurite.blob_endpoint, secure_azurite.certificate) as front:
-        container = _secured(secure_azurite, credential, endpoint=front.endpoint, patience=QUICK)
+        container = _secured(secure_azurite, credential, endpoint=front.endpoint, retries=QUICK)
         async with aclosing(container):
             files = BlobMediaFiles(container)
             assert await files.put("first", b"media")
@@ -181,8 +201,19 @@ async def test_a_token_that_the_service_no_longer_takes_is_replaced(secure_azuri
             assert credential.asked == 2
 
 
-async def test_media_of_one_process_is_uploaded_at_once(azurite: Azurite) -> None:
-    """Eight tracks, each a chunk: no more than the machine's own time, and all of them right."""
+async def test_a_block_for_a_leased_name_waits_for_the_end_of_the_lease(azurite: Azurite) -> None:
+    async with aclosing(Container(azurite.blob_endpoint, fresh_name(), EMULATOR_KEY)) as container:
+        files = BlobMediaFiles(container)
+        await files.put(NAME, b"media")
+        assert await files.lease(NAME, HOLDER, seconds=15)
+        with pytest.raises(Unavailable, match="the leased file") as unavailable:
+            await files.stage(DRAFT, 0, b"a")
+        assert unavailable.value.retryable
+        assert await files.release(NAME, HOLDER)
+        await files.stage(DRAFT, 0, b"a")
+
+
+async def test_chunks_of_eight_tracks_at_once_arrive_whole(azurite: Azurite) -> None:
     async with aclosing(Container(azurite.blob_endpoint, fresh_name(), EMULATOR_KEY)) as container:
         files = BlobMediaFiles(container)
         bodies = [os.urandom(300_000) for _ in range(8)]

@@ -10,7 +10,7 @@ from aiohttp import web
 from conference.adapters.azure.credentials import EMULATOR_KEY
 from local.azurite.server import Azurite, Certificate
 from local.runner.checks import problems_of
-from tests.support.azurite import _azurite_process, azurite, azurite_clock_file, free_ports  # noqa: F401 - fixtures
+from tests.support.azurite import _azurite_process, azurite, azurite_clock_file  # noqa: F401 - fixtures
 from tests.support.cosmos import KEY, RunningCosmos, cosmos_server
 from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401 - fixtures
 from tests.support.vault import running_vault, vault_certificate  # noqa: F401 - fixtures
@@ -34,6 +34,32 @@ async def test_a_setting_that_cannot_be_read_is_a_sentence() -> None:
     key = {"PARLEY_STORAGE_ACCOUNT": "parley", "PARLEY_COSMOS_ENDPOINT": "https://parley.documents.azure.com"}
     (found,) = await problems_of({**key, "PARLEY_COSMOS_KEY": KEY})
     assert "a real account is entered by identity" in found
+
+
+async def test_an_address_that_holds_a_secret_is_refused_without_showing_it() -> None:
+    secret = "c2VjcmV0"
+    found = await problems_of(
+        {
+            "PARLEY_OIDC_ISSUER": _nowhere("http"),
+            "PARLEY_COSMOS_ENDPOINT": f"AccountEndpoint=https://parley.documents.azure.com;AccountKey={secret};",
+            "PARLEY_REDIS_URL": f"{_nowhere('redis')}?password={secret}",
+            "PARLEY_BLOB_ENDPOINT": f"DefaultEndpointsProtocol=https;AccountName=parley;AccountKey={secret}",
+            "PARLEY_QUEUE_ENDPOINT": f"https://parley.queue.core.windows.net/?sig={secret}",
+            "PARLEY_KEYVAULT_URL": "http://127.0.0.1:9",
+        }
+    )
+    wanted = (
+        "PARLEY_COSMOS_ENDPOINT is a connection string",
+        "PARLEY_BLOB_ENDPOINT is a connection string",
+        "PARLEY_QUEUE_ENDPOINT carries more than an address",
+        "PARLEY_KEYVAULT_URL has to be an https address",
+        "Redis at 127.0.0.1:9 cannot be reached",
+        "The sign-in service at",
+    )
+    assert len(found) == len(wanted), found
+    for sentence, start in zip(found, wanted, strict=True):
+        assert sentence.startswith(start)
+        assert secret not in sentence
 
 
 async def test_where_every_service_is_open_nothing_is_said(

@@ -7,17 +7,17 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 from aiohttp import web
 
-from conference.adapters.azure.calls import Patience
 from conference.adapters.azure.credentials import Credentials, EmulatorCredential
 from conference.adapters.blob import BlobMediaFiles
 from conference.adapters.blob.client import Container
+from conference.adapters.retries import Retries
 from conference.domain.errors import Unavailable
 from local.azurite.server import Azurite
 from tests.support.azurite import fresh_name
 
 pytestmark = pytest.mark.interop
 CLOUD = "https://parley.blob.core.windows.net"
-QUICK = Patience(tries=3, attempt_s=5.0, pause_s=0.01, longest_pause_s=0.05)
+QUICK = Retries(attempts=3, attempt_s=5.0, total_s=16.0, base_s=0.01, wait_s=0.05)
 
 
 class Endpoint:
@@ -64,7 +64,7 @@ async def _files(server: Azurite) -> AsyncIterator[BlobMediaFiles]:
                 server.blob_endpoint,
                 fresh_name(),
                 credentials.token(CLOUD),
-                patience=QUICK,
+                retries=QUICK,
                 connection_verify=trusted,
             )
         ) as container,

@@ -19,12 +19,13 @@ from azure.core.credentials import AccessToken
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conference.adapters.azure.calls import Patience
+from conference.adapters import sealed_keys
 from conference.adapters.azure.credentials import EMULATOR_KEY, EmulatorCredential
 from conference.adapters.blob.client import Container
 from conference.adapters.blob.document import BlobDocument
 from conference.adapters.files.document import FileDocument
 from conference.adapters.key_ring import FileKeyRing
+from conference.adapters.retries import Retries
 from conference.adapters.sealed_keys import REFRESH, SealedSigningKeys
 from conference.adapters.system import SystemIds
 from conference.domain.errors import Unavailable
@@ -36,10 +37,11 @@ from tests.support.azurite import fresh_name
 from tests.support.faults import HANG, LOST, RESET, FaultyFront, faulty
 from tests.support.token_kinds import NOW
 from tests.support.vault import KEY, TrustedVault, ring_of, running_vault
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.interop
 
-QUICK = Patience(tries=5, attempt_s=1.0, pause_s=0.01, longest_pause_s=0.05)
+QUICK = Retries(attempts=5, attempt_s=1.0, total_s=10.0, base_s=0.01, wait_s=0.05)
 HOUR = timedelta(hours=1)
 SECRET = secrets.token_bytes(32)
 
@@ -64,7 +66,7 @@ async def _instances(azurite: Azurite, vault: TrustedVault, number: int) -> Asyn
         for _ in range(number):
             ring = await stack.enter_async_context(aclosing(ring_of(vault)))
             container = await stack.enter_async_context(
-                aclosing(Container(azurite.blob_endpoint, name, EMULATOR_KEY, patience=QUICK))
+                aclosing(Container(azurite.blob_endpoint, name, EMULATOR_KEY, retries=QUICK))
             )
             made.append(SealedSigningKeys(BlobDocument(container, "signing-keys.json"), ring, SystemIds()))
         yield made
@@ -107,6 +109,37 @@ async def test_signing_goes_on_while_vault_and_document_are_away(azurite: Azurit
             assert await known.published(NOW + 2 * HOUR) == (key,)
         with pytest.raises(Unavailable):
             await asyncio.wait_for(fresh.current(NOW), 30)
+
+
+class HangingDocument(FileDocument):
+    """Hangs while it is told to, as a half-open connection does."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file)
+        self.hangs, self.hung = False, 0
+
+    async def read(self) -> tuple[bytes, str] | None:
+        if self.hangs:
+            self.hung += 1
+            await asyncio.Event().wait()
+        return await super().read()
+
+
+async def test_a_document_that_hangs_delays_one_caller_a_minute_and_nobody_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealed_keys, "REFRESH_LIMIT_S", 0.5)
+    document = HangingDocument(tmp_path / "keys.json")
+    keys = SealedSigningKeys(document, FileKeyRing(tmp_path / "ring"), SystemIds())
+    key = await keys.current(NOW)
+    document.hangs = True
+    looking = asyncio.create_task(keys.current(NOW + HOUR))
+    await eventually(lambda: document.hung == 1)
+    assert await keys.current(NOW + HOUR) == key
+    assert not looking.done()
+    assert await asyncio.wait_for(looking, 30) == key
+    assert await keys.published(NOW + HOUR) == (key,)
+    assert document.hung == 1
 
 
 async def test_a_document_that_vanishes_is_an_error_and_never_a_new_set(tmp_path: Path) -> None:
@@ -175,7 +208,7 @@ async def test_a_key_is_unwrapped_whatever_happens_on_the_way(
     vault: TrustedVault, front: FaultyFront, fate: str | int
 ) -> None:
     vault.url = front.endpoint  # which its ids name
-    async with aclosing(ring_of(vault, patience=QUICK)) as ring:
+    async with aclosing(ring_of(vault, retries=QUICK)) as ring:
         wrapped = await ring.wrap(SECRET)
         front.fates.extend([fate] if fate == 401 else [fate, fate])
         assert await ring.unwrap(wrapped) == SECRET
@@ -187,11 +220,11 @@ async def test_a_vault_that_stays_away_is_unavailable_after_a_bounded_number_of_
     vault: TrustedVault, front: FaultyFront
 ) -> None:
     front.fates.extend([503] * 50)
-    async with aclosing(ring_of(vault, url=front.endpoint, patience=QUICK)) as ring:
+    async with aclosing(ring_of(vault, url=front.endpoint, retries=QUICK)) as ring:
         with pytest.raises(Unavailable) as unavailable:
             await ring.wrap(SECRET)
     assert unavailable.value.retryable
-    assert front.seen == QUICK.tries
+    assert front.seen == QUICK.attempts
 
 
 class OneToken(EmulatorCredential):
@@ -210,7 +243,7 @@ class OneToken(EmulatorCredential):
     "changed", [{"aud": "https://storage.azure.com"}, {"exp": int(time.time()) - 1}, {"nbf": int(time.time()) + 600}]
 )
 async def test_a_token_for_another_service_or_time_is_refused(vault: TrustedVault, changed: dict[str, Any]) -> None:
-    async with aclosing(ring_of(vault, credential=OneToken(**changed), patience=QUICK)) as ring:
+    async with aclosing(ring_of(vault, credential=OneToken(**changed), retries=QUICK)) as ring:
         with pytest.raises(Unavailable):
             await ring.wrap(SECRET)
 
@@ -218,7 +251,7 @@ async def test_a_token_for_another_service_or_time_is_refused(vault: TrustedVaul
 async def test_azures_own_check_of_the_challenge_is_off_for_emulators_only(vault: TrustedVault) -> None:
     """A vault that names another domain than its own could collect tokens for that one."""
     ring: KeyRing
-    async with aclosing(ring_of(vault, is_emulator=False, patience=QUICK)) as ring:
+    async with aclosing(ring_of(vault, is_emulator=False, retries=QUICK)) as ring:
         with pytest.raises(ValueError, match="does not match the requested domain"):
             await ring.wrap(SECRET)
 

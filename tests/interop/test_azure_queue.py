@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from conference.adapters.azure.calls import Patience
 from conference.adapters.azure.credentials import EMULATOR_KEY
 from conference.adapters.queues import AzureEventQueue
 from conference.adapters.queues.queue import LARGEST_BYTES
+from conference.adapters.retries import Retries
 from conference.domain.errors import Unavailable
 from conference.ports.records import EventQueue
 from local.azurite.server import Azurite
@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.interop
 
-QUICK = Patience(tries=5, attempt_s=0.5, pause_s=0.01, longest_pause_s=0.05)
+QUICK = Retries(attempts=5, attempt_s=0.5, total_s=10.0, base_s=0.01, wait_s=0.05)
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 
 
@@ -34,7 +34,7 @@ async def front(azurite: Azurite) -> AsyncIterator[FaultyFront]:
 
 @pytest.fixture
 async def queue(front: FaultyFront) -> AsyncIterator[AzureEventQueue]:
-    async with aclosing(AzureEventQueue(front.endpoint, EMULATOR_KEY, patience=QUICK)) as found:
+    async with aclosing(AzureEventQueue(front.endpoint, EMULATOR_KEY, retries=QUICK)) as found:
         yield found
 
 
@@ -92,12 +92,12 @@ async def test_a_service_that_stays_away_is_unavailable_after_a_bounded_number_o
     with pytest.raises(Unavailable) as unavailable:
         await queue.send(name, "a", now=NOW)
     assert unavailable.value.retryable
-    assert front.seen == QUICK.tries
+    assert front.seen == QUICK.attempts
 
 
 async def test_a_refused_sign_in_is_tried_once(front: FaultyFront, name: str) -> None:
     wrong = EMULATOR_KEY[:-4] + "AA=="
-    async with aclosing(AzureEventQueue(front.endpoint, wrong, patience=QUICK)) as queue:
+    async with aclosing(AzureEventQueue(front.endpoint, wrong, retries=QUICK)) as queue:
         with pytest.raises(Unavailable) as unavailable:
             await queue.send(name, "a", now=NOW)
     assert not unavailable.value.retryable
@@ -114,8 +114,8 @@ async def test_a_body_over_64_kib_is_refused_before_it_is_sent(
 
 
 async def test_nothing_is_lost_or_doubled_while_azurite_is_frozen(azurite: Azurite, name: str) -> None:
-    patience = Patience(tries=50, attempt_s=0.3, pause_s=0.05, longest_pause_s=0.1)
-    async with aclosing(AzureEventQueue(azurite.queue_endpoint, EMULATOR_KEY, patience=patience)) as queue:
+    retries = Retries(attempts=50, attempt_s=0.3, total_s=20.0, base_s=0.05, wait_s=0.1)
+    async with aclosing(AzureEventQueue(azurite.queue_endpoint, EMULATOR_KEY, retries=retries)) as queue:
         await queue.send(name, "0", now=NOW, message_id="0")
         with azurite.paused():
             sending = [

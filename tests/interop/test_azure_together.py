@@ -12,11 +12,11 @@ from typing import cast
 import httpx
 import pytest
 
-from conference.adapters.azure.calls import Patience
 from conference.adapters.azure.credentials import EMULATOR_KEY
 from conference.adapters.memory import memory_stores
 from conference.adapters.memory.clock import ManualClock, SequenceIds
 from conference.adapters.queues import AzureEventQueue
+from conference.adapters.retries import Retries
 from conference.adapters.sql.migrate import migrate
 from conference.domain.errors import Unavailable
 from conference.protocol.events import decode_event
@@ -96,8 +96,8 @@ async def test_events_wait_while_azurite_is_down_and_none_is_lost_or_doubled(tmp
     meeting = a_meeting(clock.now())
     await stores.meetings.create(meeting)
     with running(tmp_path / "clock", folder=tmp_path / "azurite") as server:
-        patience = Patience(tries=2, attempt_s=1.0, pause_s=0.05, longest_pause_s=0.05)
-        async with aclosing(AzureEventQueue(server.queue_endpoint, EMULATOR_KEY, patience=patience)) as queue:
+        retries = Retries(attempts=2, attempt_s=1.0, total_s=4.0, base_s=0.05, wait_s=0.05)
+        async with aclosing(AzureEventQueue(server.queue_endpoint, EMULATOR_KEY, retries=retries)) as queue:
             used = {field.name: getattr(stores, field.name) for field in fields(stores)}
             services = cast(Services, SimpleNamespace(**{**used, "queue": queue, "clock": clock}))
             assert await events.relay(services) == 1

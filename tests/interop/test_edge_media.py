@@ -88,3 +88,10 @@ def test_all_processes_of_a_machine_have_one_secret(tmp_path: Path) -> None:
     assert shared_secret(tmp_path / "media" / "links.key") == first
     assert (tmp_path / "media" / "links.key").stat().st_mode & 0o777 == 0o600
     assert [file.name for file in (tmp_path / "media").iterdir()] == ["links.key"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"short"])
+def test_a_damaged_secret_signs_nothing(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "links.key").write_bytes(damage)
+    with pytest.raises(OSError, match="is damaged"):
+        shared_secret(tmp_path / "links.key")

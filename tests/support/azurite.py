@@ -16,11 +16,11 @@ from typing import Final
 import pytest
 
 from conference.adapters.memory.clock import ManualClock
-from local.azurite.server import ROOT, Azurite, Certificate
+from local.azurite.server import Azurite, Certificate
 from local.edge.certificates import Certificates
+from tests.support.emulators import require
 
 CLOCK_MODULE: Final = Path(__file__).with_name("azurite_clock.cjs")
-PROGRAM: Final = ROOT / "local/emulators/node_modules/.bin/azurite"
 _numbers = count(1)
 
 
@@ -62,20 +62,10 @@ def certificate(folder: Path) -> Certificate:
     return Certificate(made.chain_file, made.key_file, made.ca_file)
 
 
-def _require() -> None:
-    """Skips the test where Azurite is not installed; with CI set, fails it."""
-    if PROGRAM.exists():
-        return
-    reason = "Azurite is not installed here: run tools/emulators.sh"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @contextmanager
 def running(clock_file: Path, trusted: Certificate | None = None, *, folder: Path | None = None) -> Iterator[Azurite]:
     """An Azurite of its own; real time passes there while the clock file is empty."""
-    _require()
+    require("azurite")
     clock_file.write_text("")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARLEY_CLOCK_FILE", str(clock_file))

@@ -75,8 +75,8 @@ class FaultyFront:
 
 @asynccontextmanager
 async def faulty(upstream: str, certificate: Certificate | None = None) -> AsyncIterator[FaultyFront]:
-    """A front on a free port for the time of the block; With a certificate,
-    which the upstream has, too, it speaks https."""
+    """A front on a free port for the time of the block. With a certificate, which the upstream has, too, it speaks
+    https."""
     front = FaultyFront(upstream, certificate)
     app = web.Application(client_max_size=64 * 2**20)
     app.router.add_route("*", "/{path:.*}", front.handle)

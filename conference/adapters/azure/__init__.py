@@ -1,1 +1,1 @@
-"""What every adapter of an Azure service shares: the one credential, how often to try again, and who builds what."""
+"""What every adapter of an Azure service shares: the one credential, what a failed call means, and who builds what."""

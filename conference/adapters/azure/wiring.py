@@ -8,8 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
-from azure.core.credentials_async import AsyncTokenCredential
-
+from conference.adapters.azure.calls import RETRIES
 from conference.adapters.azure.credentials import emulator_key, endpoint_of, is_loopback
 from conference.adapters.blob.client import Container
 from conference.adapters.blob.document import BlobDocument
@@ -25,18 +24,49 @@ KEYS_CONTAINER = "keys"
 KEYS_DOCUMENT = "signing-keys.json"
 
 
+def storage_account(
+    chosen: Settings, credential: ProcessCredential, service: Literal["blob", "queue"]
+) -> tuple[str, dict[str, Any]]:
+    """The endpoint, and what an SDK client is given beside it. Raises ValueError, one sentence that names the setting
+    that is wrong and no secret."""
+    setting = f"PARLEY_{service.upper()}_ENDPOINT"
+    given = chosen.storage_endpoint(service)
+    if not given:
+        raise ValueError(f"{setting} is not set. Give it, or the name of the account in PARLEY_STORAGE_ACCOUNT.")
+    endpoint = endpoint_of(setting, given)
+    secret = chosen.storage_key
+    key = emulator_key("PARLEY_STORAGE_KEY", endpoint, secret.get_secret_value() if secret else "")
+    if not key and endpoint.startswith("http:"):
+        raise ValueError(f"{setting} is an emulator's http address, which needs its account key: PARLEY_STORAGE_KEY.")
+    return endpoint, {"credential": key or credential.token(endpoint), **_trust(chosen, endpoint)}
+
+
+def vault(chosen: Settings, credential: ProcessCredential) -> tuple[str, dict[str, Any]]:
+    """Likewise."""
+    url = endpoint_of("PARLEY_KEYVAULT_URL", chosen.keyvault_url)
+    if url.startswith("http:"):
+        raise ValueError("PARLEY_KEYVAULT_URL has to be an https address, that of an emulator, too.")
+    return url, {"credential": credential.token(url), **_trust(chosen, url)}
+
+
+def _trust(chosen: Settings, endpoint: str) -> dict[str, Any]:
+    """Azure's certificates are known everywhere; those of this machine's emulators are not."""
+    return {"connection_verify": str(chosen.ca_file)} if chosen.ca_file and is_loopback(endpoint) else {}
+
+
 class AzureAdapters:
     """What the settings choose. Every method raises ValueError, one sentence that names the setting that is wrong."""
 
     def __init__(self, chosen: Settings, credential: ProcessCredential) -> None:
         self._chosen = chosen
         self._credentials = credential
+        self._ring: VaultKeyRing | None = None
         self._closers: list[Callable[[], Awaitable[None]]] = []
         logging.getLogger("azure").setLevel(logging.WARNING)  # it logs every request's address at INFO
 
     def event_queue(self) -> AzureEventQueue:
-        endpoint, credential = self._storage("queue")
-        queue = AzureEventQueue(endpoint, credential, **self._trust(endpoint))
+        endpoint, options = storage_account(self._chosen, self._credentials, "queue")
+        queue = AzureEventQueue(endpoint, **options)
         self._closers.append(queue.aclose)
         return queue
 
@@ -45,43 +75,26 @@ class AzureAdapters:
 
     def signing_keys(self, ids: Ids) -> SealedSigningKeys:
         """Wrapped by the vault, in the container `keys`."""
-        return SealedSigningKeys(BlobDocument(self._container(KEYS_CONTAINER), KEYS_DOCUMENT), self.key_ring(), ids)
+        container = self._container(KEYS_CONTAINER, retries=RETRIES)  # a small document needs no minute
+        return SealedSigningKeys(BlobDocument(container, KEYS_DOCUMENT), self.key_ring(), ids)
 
     def key_ring(self) -> VaultKeyRing:
-        url = endpoint_of("PARLEY_KEYVAULT_URL", self._chosen.keyvault_url)
-        if url.startswith("http:"):
-            raise ValueError("PARLEY_KEYVAULT_URL has to be an https address, that of an emulator, too.")
-        credential = self._credentials.token(url)
-        ring = VaultKeyRing(
-            url, self._chosen.keyvault_key, credential, is_emulator=is_loopback(url), **self._trust(url)
-        )
+        """The same object each time."""
+        if self._ring is None:
+            self._ring = self._made_ring()
+        return self._ring
+
+    def _made_ring(self) -> VaultKeyRing:
+        url, options = vault(self._chosen, self._credentials)
+        ring = VaultKeyRing(url, self._chosen.keyvault_key, is_emulator=is_loopback(url), **options)
         self._closers.append(ring.aclose)
         return ring
 
-    def _container(self, name: str) -> Container:
-        endpoint, credential = self._storage("blob")
-        container = Container(endpoint, name, credential, **self._trust(endpoint))
+    def _container(self, name: str, **options: Any) -> Container:
+        endpoint, access = storage_account(self._chosen, self._credentials, "blob")
+        container = Container(endpoint, name, **access, **options)
         self._closers.append(container.aclose)
         return container
-
-    def _storage(self, service: Literal["blob", "queue"]) -> tuple[str, AsyncTokenCredential | str]:
-        setting = f"PARLEY_{service.upper()}_ENDPOINT"
-        given = self._chosen.storage_endpoint(service)
-        if not given:
-            raise ValueError(f"{setting} is not set. Give it, or the name of the account in PARLEY_STORAGE_ACCOUNT.")
-        endpoint = endpoint_of(setting, given)
-        secret = self._chosen.storage_key
-        key = emulator_key("PARLEY_STORAGE_KEY", endpoint, secret.get_secret_value() if secret else "")
-        if not key and endpoint.startswith("http:"):
-            raise ValueError(
-                f"{setting} is an emulator's http address, which needs its account key: PARLEY_STORAGE_KEY."
-            )
-        return endpoint, key or self._credentials.token(endpoint)
-
-    def _trust(self, endpoint: str) -> dict[str, Any]:
-        """Azure's certificates are known everywhere; those of this machine's emulators are not."""
-        ca_file = self._chosen.ca_file
-        return {"connection_verify": str(ca_file)} if ca_file and is_loopback(endpoint) else {}
 
     async def aclose(self) -> None:
         """In reverse order of building. The credential is the caller's."""

@@ -7,7 +7,7 @@ from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import ContentSettings
 
-from conference.adapters.blob.client import Container, is_missing
+from conference.adapters.blob.client import Container
 
 
 class BlobDocument:
@@ -22,12 +22,7 @@ class BlobDocument:
             found = await self._blob.download_blob()
             return await found.readall(), str(found.properties.etag)
 
-        try:
-            return await self._container.calls(work)
-        except HttpResponseError as error:
-            if is_missing(error):
-                return None
-            raise
+        return await self._container.find(work)
 
     async def write(self, body: bytes, tag: str | None) -> str | None:
         condition: dict[str, Any] = (

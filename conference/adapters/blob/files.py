@@ -39,6 +39,7 @@ from conference.ports.media_files import (
     checked_lease,
     checked_life,
     checked_name,
+    checked_numbers,
     checked_prefix,
     content_type,
 )
@@ -80,21 +81,31 @@ class BlobMediaFiles:
 
     async def _put_in_blocks(self, draft: Draft, body: bytes) -> bool:
         view, numbers = memoryview(body), range(-(-len(body) // PIECE))
-        for number in numbers:
-            await self.stage(draft, number, bytes(view[number * PIECE : (number + 1) * PIECE]))
+        try:
+            for number in numbers:
+                await self._stage(draft, number, bytes(view[number * PIECE : (number + 1) * PIECE]))
+        except HttpResponseError as error:
+            if not is_leased(error):
+                raise
+            committed, _ = await self._blocks(self._blob(draft.name))
+            return committed == [_block_id(draft.writer, number) for number in numbers]
         return await self.commit(draft, numbers)
 
     async def _digest(self, blob: BlobClient) -> str | None:
         """Of what was put there; None where it grew by blocks, or is a draft yet, for which Azurite keeps the name."""
-        try:
-            return ((await self._calls(blob.get_blob_properties)).metadata or {}).get(_DIGEST)
-        except HttpResponseError as error:
-            if is_missing(error):
-                return None
-            raise
+        found = await self._container.find(blob.get_blob_properties)
+        return (found.metadata or {}).get(_DIGEST) if found else None
 
     async def stage(self, draft: Draft, number: int, body: bytes) -> None:
         checked_block(number, body)
+        try:
+            await self._stage(draft, number, body)
+        except HttpResponseError as error:
+            if is_leased(error):
+                raise _leased() from error
+            raise
+
+    async def _stage(self, draft: Draft, number: int, body: bytes) -> None:
         blob, block = self._blob(draft.name), _block_id(draft.writer, number)
         # A stream, of which each try has its own: bytes that long would be one write to the transport.
         await self._container.write(lambda: blob.stage_block(block, io.BytesIO(body), length=len(body)))
@@ -104,9 +115,7 @@ class BlobMediaFiles:
         return sorted(number for block in uncommitted if (number := _number(block, draft.writer)) is not None)
 
     async def commit(self, draft: Draft, numbers: Sequence[int]) -> bool:
-        if not numbers:
-            raise ValueError("a file has at least one block")
-        blob, ids = self._blob(draft.name), [_block_id(draft.writer, number) for number in numbers]
+        blob, ids = self._blob(draft.name), [_block_id(draft.writer, number) for number in checked_numbers(numbers)]
         write = partial(
             blob.commit_block_list,
             [BlobBlock(block_id=block) for block in ids],
@@ -127,39 +136,30 @@ class BlobMediaFiles:
 
     async def _blocks(self, blob: BlobClient) -> tuple[list[str], list[str]]:
         """The ids of the blocks that are committed, in order, and of those that are not."""
-        try:
-            found = await self._calls(lambda: blob.get_block_list("all"))
-        except HttpResponseError as error:
-            if is_missing(error):
-                return [], []
-            raise
-        committed, uncommitted = ([str(block.id) for block in blocks] for blocks in found)
+        found = await self._container.find(lambda: blob.get_block_list("all"))
+        committed, uncommitted = ([str(block.id) for block in blocks] for blocks in found or ([], []))
         return committed, uncommitted
 
     async def read(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes | None:
         """In pieces, each tried by itself."""
         blob, parts = self._blob(name), bytearray()
-        end = None if length is None else offset + length
-        while end is None or offset + len(parts) < end:
-            start = offset + len(parts)
-            wanted = PIECE if end is None else min(PIECE, end - start)
-            piece = await self._piece(blob, start, wanted)
+        while True:
+            left = PIECE if length is None else min(PIECE, length - len(parts))
+            wanted = max(1, left)  # of nothing one byte, which tells whether there is such a file
+            piece = await self._piece(blob, offset + len(parts), wanted)
             if piece is None:
                 return None
             parts += piece
-            if len(piece) < wanted:
-                break
-        return bytes(parts)
+            if len(piece) < wanted or (length is not None and len(parts) >= length):
+                return bytes(parts[:length])
 
     async def _piece(self, blob: BlobClient, offset: int, length: int) -> bytes | None:
         async def work() -> bytes:
             return await (await blob.download_blob(offset, length)).readall()
 
         try:
-            return await self._calls(work)
+            return await self._container.find(work, self._container.transfers)
         except HttpResponseError as error:
-            if is_missing(error):
-                return None
             if error.status_code == 416:
                 return b""
             if error_code(error) == "BlobArchived":
@@ -167,24 +167,14 @@ class BlobMediaFiles:
             raise
 
     async def facts(self, name: str) -> MediaFile | None:
-        blob = self._blob(name)
-        try:
-            return _media_file(await self._calls(blob.get_blob_properties))
-        except HttpResponseError as error:
-            if is_missing(error):
-                return None
-            raise
+        found = await self._container.find(self._blob(name).get_blob_properties)
+        return _media_file(found) if found else None
 
     async def find(self, prefix: str) -> AsyncIterator[MediaFile]:
         checked_prefix(prefix)
         token: str | None = None
         while True:
-            try:
-                files, token = await self._calls(partial(self._page, prefix, token))
-            except HttpResponseError as error:
-                if is_missing(error):
-                    return
-                raise
+            files, token = await self._container.find(partial(self._page, prefix, token)) or ([], None)
             for file in files:
                 yield file
             if not token:
@@ -218,7 +208,7 @@ class BlobMediaFiles:
                 if lease and error_code(error) == "LeaseNotPresentWithBlobOperation":
                     continue  # the holder's lease has ended, and nobody has another
                 if is_leased(error):
-                    raise Unavailable("the leased file", after_s=float(LEASE_S[0])) from error
+                    raise _leased() from error
                 raise
             return True
         raise AssertionError("without a lease there is no lease to be missed")
@@ -275,6 +265,10 @@ class BlobMediaFiles:
 def _media_file(blob: BlobProperties) -> MediaFile:
     tier = StorageTier(str(blob.blob_tier or "Hot").lower())
     return MediaFile(str(blob.name), int(blob.size), tier, blob.last_modified)
+
+
+def _leased() -> Unavailable:
+    return Unavailable("the leased file", after_s=float(LEASE_S[0]))
 
 
 def _block_id(writer: str, number: int) -> str:

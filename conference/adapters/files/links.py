@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import secrets
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -18,10 +17,12 @@ _SECRET_BYTES: Final = 32
 
 def shared_secret(file: Path) -> bytes:
     """The secret of the processes of a machine, made by the first that asks. Raises OSError."""
-    with suppress(FileNotFoundError):
-        return file.read_bytes()
-    disk.appear(file, secrets.token_bytes(_SECRET_BYTES))
-    return file.read_bytes()
+    if not file.exists():
+        disk.appear(file, secrets.token_bytes(_SECRET_BYTES))
+    secret = file.read_bytes()
+    if len(secret) != _SECRET_BYTES:  # anybody could sign with an empty one
+        raise OSError(f"{file} is damaged: remove it, and all links end")
+    return secret
 
 
 class Links:

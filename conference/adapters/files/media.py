@@ -28,6 +28,7 @@ from conference.ports.media_files import (
     checked_block,
     checked_lease,
     checked_name,
+    checked_numbers,
     checked_prefix,
 )
 
@@ -50,16 +51,15 @@ class FilesMediaFiles:
     async def stage(self, draft: Draft, number: int, body: bytes) -> None:
         checked_block(number, body)
         folder = self._draft(draft)
-        await _in_thread(lambda: self._write(folder / f"{number:05d}", body))
+        await _in_thread(lambda: disk.replace(folder / f"{number:05d}", body))
 
     async def staged(self, draft: Draft) -> Sequence[int]:
         folder = self._draft(draft)
         return await _in_thread(lambda: _numbers(folder))
 
     async def commit(self, draft: Draft, numbers: Sequence[int]) -> bool:
-        if not numbers:
-            raise ValueError("a file has at least one block")
-        return await _in_thread(lambda: self._commit(draft, list(numbers)))
+        wanted = list(checked_numbers(numbers))
+        return await _in_thread(lambda: self._commit(draft, wanted))
 
     def _commit(self, draft: Draft, numbers: list[int]) -> bool:
         target, folder = self._path(draft.name), self._draft(draft)
@@ -87,10 +87,6 @@ class FilesMediaFiles:
                 return True
         finally:
             finished.unlink()
-
-    def _write(self, target: Path, body: bytes) -> None:
-        disk.make_folder(target.parent)
-        os.replace(disk.finished(self._new, [body]), target)
 
     async def read(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes | None:
         target = self._path(name)
@@ -206,7 +202,7 @@ class FilesMediaFiles:
         return found
 
     def _write_known(self, name: str, facts: Facts) -> None:
-        self._write(self._beside(name), json.dumps(facts).encode())
+        disk.replace(self._beside(name), json.dumps(facts).encode())
 
     def _path(self, name: str) -> Path:
         return _below(self._files, name)

@@ -15,7 +15,8 @@ from azure.keyvault.keys import KeyVaultKey, KeyVaultKeyIdentifier
 from azure.keyvault.keys.aio import KeyClient
 from azure.keyvault.keys.crypto import KeyWrapAlgorithm
 
-from conference.adapters.azure.calls import NO_RETRIES, PATIENCE, Calls, Patience, reason
+from conference.adapters.azure.calls import NO_RETRIES, RETRIES, Calls, reason
+from conference.adapters.retries import Retries
 from conference.domain.errors import Unavailable
 from conference.ports.keys import WrappedKey
 
@@ -35,14 +36,14 @@ class VaultKeyRing:
         credential: AsyncTokenCredential,
         *,
         is_emulator: bool = False,
-        patience: Patience = PATIENCE,
+        retries: Retries = RETRIES,
         **options: Any,
     ) -> None:
         self._url, self._name = url.rstrip("/"), name
         self._client = KeyClient(
             self._url, credential, verify_challenge_resource=not is_emulator, **NO_RETRIES, **options
         )
-        self._calls = Calls("the key vault", patience)
+        self._calls = Calls("the key vault", retries)
 
     async def aclose(self) -> None:
         await self._client.close()

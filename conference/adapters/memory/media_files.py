@@ -16,6 +16,7 @@ from conference.ports.media_files import (
     checked_lease,
     checked_life,
     checked_name,
+    checked_numbers,
     checked_prefix,
 )
 
@@ -50,15 +51,14 @@ class MemoryMediaFiles:
         return sorted(self._drafts.get(draft, ()))
 
     async def commit(self, draft: Draft, numbers: Sequence[int]) -> bool:
-        if not numbers:
-            raise ValueError("a file has at least one block")
+        made_by = (draft.writer, tuple(checked_numbers(numbers)))
         if draft.name in self._entries:
-            return self._entries[draft.name].made_by == (draft.writer, tuple(numbers))
+            return self._entries[draft.name].made_by == made_by
         blocks = self._drafts.get(draft, {})
         if not blocks.keys() >= set(numbers):
             raise ValueError("a block of the file was never staged")
         self._appear(draft.name, b"".join(blocks[number] for number in numbers))
-        self._entries[draft.name].made_by = (draft.writer, tuple(numbers))
+        self._entries[draft.name].made_by = made_by
         del self._drafts[draft]
         return True
 

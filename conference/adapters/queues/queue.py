@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from azure.core.credentials_async import AsyncTokenCredential
@@ -18,7 +19,8 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError, Resour
 from azure.storage.queue import QueueMessage as Received
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
-from conference.adapters.azure.calls import NO_RETRIES, Calls, Patience, error_code
+from conference.adapters.azure.calls import NO_RETRIES, Calls, error_code
+from conference.adapters.retries import Retries
 from conference.ports.records import QueueMessage
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ LARGEST_BYTES: Final = 65_536
 LONGEST_S: Final = 7 * 24 * 3_600  # of a visibility time-out
 MOST_AT_ONCE: Final = 32
 # In all less than the 30 s for which the relay holds an event that it is sending.
-PATIENCE: Final = Patience(tries=4, attempt_s=5.0, pause_s=0.2, longest_pause_s=2.0)
+RETRIES: Final = Retries(attempts=4, attempt_s=5.0, total_s=26.0, base_s=0.2, wait_s=2.0)
 _REMEMBERED: Final = 10_000
 _STALE: Final = frozenset({"PopReceiptMismatch", "MessageNotFound", "QueueNotFound"})
 
@@ -40,11 +42,11 @@ class AzureEventQueue:
         endpoint: str,
         credential: AsyncTokenCredential | str,
         *,
-        patience: Patience = PATIENCE,
+        retries: Retries = RETRIES,
         **options: Any,
     ) -> None:
         self._service = QueueServiceClient(endpoint, credential=credential, **NO_RETRIES, **options)
-        self._calls = Calls("the event queue", patience)
+        self._calls = Calls("the event queue", retries)
         self._clients: dict[str, QueueClient] = {}
         self._sent: OrderedDict[tuple[str, str], None] = OrderedDict()
 
@@ -58,6 +60,7 @@ class AzureEventQueue:
         if message_id and (queue, message_id) in self._sent:
             return
         client, tries = self._client(queue), 0
+        send = partial(client.send_message, body, visibility_timeout=_seconds(delay_s) or None, time_to_live=-1)
 
         async def work() -> None:
             nonlocal tries
@@ -65,10 +68,11 @@ class AzureEventQueue:
             if tries > 1 and message_id and await _holds(client, body):
                 return  # only the answer was lost
             try:
-                await client.send_message(body, visibility_timeout=_seconds(delay_s) or None, time_to_live=-1)
+                await send()
             except ResourceNotFoundError:
-                await _create(client)
-                await client.send_message(body, visibility_timeout=_seconds(delay_s) or None, time_to_live=-1)
+                with suppress(ResourceExistsError):  # another process was faster
+                    await client.create_queue()
+                await send()
 
         await self._calls(work)
         if message_id:
@@ -133,11 +137,6 @@ def _received(message: Received, now: datetime) -> QueueMessage:
     inserted_at = message.inserted_on or now
     count = int(message.dequeue_count or 1)
     return QueueMessage(str(message.id), str(message.pop_receipt), str(message.content), count, inserted_at)
-
-
-async def _create(client: QueueClient) -> None:
-    with suppress(ResourceExistsError):  # another process was faster
-        await client.create_queue()
 
 
 async def _holds(client: QueueClient, body: str) -> bool:

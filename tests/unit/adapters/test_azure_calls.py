@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,11 +15,12 @@ from azure.core.exceptions import (
     ServiceResponseError,
 )
 
-from conference.adapters.azure.calls import Calls, Patience, error_code, reason
+from conference.adapters.azure.calls import Calls, error_code, reason
+from conference.adapters.retries import Retries
 from conference.domain.errors import Unavailable
 
 pytestmark = pytest.mark.unit
-PATIENCE = Patience(tries=5, attempt_s=0.01, pause_s=1.0, longest_pause_s=3.0)
+RETRIES = Retries(attempts=5, attempt_s=0.01, total_s=60.0, base_s=1.0, wait_s=3.0)
 
 
 def answer(status: int, **headers: str) -> HttpResponseError:
@@ -44,7 +46,7 @@ class Service:
         self.pauses.append(seconds)
 
     async def called(self) -> str:
-        return await Calls("the service", PATIENCE, self.sleep)(self)
+        return await Calls("the service", replace(RETRIES, sleep=self.sleep))(self)
 
 
 PASSING: Sequence[Exception] = (
@@ -110,7 +112,7 @@ async def test_a_try_that_hangs_is_given_up() -> None:
             await asyncio.Event().wait()
         return "done"
 
-    assert await Calls("the service", PATIENCE, service.sleep)(hang) == "done"
+    assert await Calls("the service", replace(RETRIES, sleep=service.sleep))(hang) == "done"
 
 
 async def test_who_may_not_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:

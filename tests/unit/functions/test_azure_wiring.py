@@ -50,6 +50,14 @@ async def test_each_setting_chooses_its_adapter(tmp_path: Path) -> None:
     assert "azure.storage.queue" in sys.modules
 
 
+async def test_the_vault_is_reached_by_one_client() -> None:
+    chosen = Settings(storage_account="parley", keyvault_url="https://parley.vault.azure.net")
+    async with aclosing(_azure(chosen)) as azure:
+        azure.signing_keys(SystemIds())
+        assert azure.key_ring() is azure.key_ring()
+        assert len(azure._closers) == 2  # its client, and that of the container
+
+
 class _Closing:
     def __init__(self, built: wiring.Wiring) -> None:
         self.services, self.aclose = built.services, built.close
