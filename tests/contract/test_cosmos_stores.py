@@ -24,7 +24,7 @@ from conference.domain.records import AuditAction, EventType
 from conference.ports.meetings import Ended, Joined
 from conference.ports.stores import Stores
 from local.cosmos.faults import Fault, Kind
-from tests.support.cosmos import RunningCosmos, stores_over
+from tests.support.cosmos import KEY, RunningCosmos, stores_over
 from tests.support.meetings import HOST, LEASE_S, a_consent, a_join, a_meeting, present, seated, user
 from tests.support.waiting import eventually
 
@@ -220,16 +220,16 @@ async def test_a_consistency_that_is_too_weak_is_told_once(
     await database.close()
 
 
-async def test_a_missing_container_is_said_so(cosmos: RunningCosmos, clock: ManualClock) -> None:
-    database = CosmosDatabase(cosmos.url, "elsewhere", key=Secret(base64.b64encode(b"x").decode()), patience=HASTY)
-    await database.close()
+async def test_a_missing_container_or_database_is_said_so(cosmos: RunningCosmos, clock: ManualClock) -> None:
     cosmos.server.account.databases[cosmos.database].containers.pop("meetings")
-    opened = cosmos.open(HASTY)
-    store = stores_over(opened, SequenceIds()).meetings
-    for call in (store.get(MeetingId("m")), store.create(a_meeting(clock.now()))):
-        with pytest.raises(Unavailable, match="lacks its containers"):
-            await call
-    await opened.close()
+    elsewhere = CosmosDatabase(cosmos.url, "elsewhere", key=Secret(KEY), patience=HASTY)
+    for opened in (cosmos.open(HASTY), elsewhere):
+        store = stores_over(opened, SequenceIds()).meetings
+        for call in (store.get(MeetingId("m")), store.create(a_meeting(clock.now()))):
+            with pytest.raises(Unavailable, match="lacks its containers") as caught:
+                await call
+            assert not caught.value.retryable
+        await opened.close()
 
 
 async def test_an_account_that_is_not_there_is_unavailable_and_comes_back(
@@ -341,6 +341,25 @@ async def test_a_relay_that_lost_its_place_numbers_nothing_twice(
     again = stores_over(other, SequenceIds(9))
     assert await again.outbox.events(meeting.id) == before
     await other.close()
+
+
+async def test_a_room_that_fails_does_not_hold_up_the_events_of_others(
+    cosmos: RunningCosmos, stores: Stores, clock: ManualClock
+) -> None:
+    for number in (1, 2):
+        await stores.meetings.create(a_meeting(clock.now(), number))
+    assert await stores.outbox.claim(clock.now(), limit=0) == []  # numbers them
+    _fault(cosmos, "lose-answer", "batch")
+    (first,) = await stores.outbox.claim(clock.now(), hold_s=30)
+    assert cosmos.server.faults.met == 1
+    await stores.outbox.published([first.id], clock.now())
+    _fault(cosmos, "lose-answer", "batch")
+    with pytest.raises(Unavailable):  # where nothing is left to give
+        await stores.outbox.claim(clock.advance(30), hold_s=30)
+    (second,) = await stores.outbox.claim(clock.advance(30))
+    assert second.meeting_id != first.meeting_id
+    await stores.outbox.published([second.id], clock.now())
+    assert await stores.outbox.claim(clock.advance(3_600)) == []
 
 
 # --- the batch ---
