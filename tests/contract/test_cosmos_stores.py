@@ -12,7 +12,7 @@ import pytest
 from conference.adapters.cosmos import CosmosDatabase, Patience
 from conference.adapters.cosmos.client import Items, Raced
 from conference.adapters.cosmos.containers import ALL, AUDIT, HOSTS, LEASES, MEETINGS
-from conference.adapters.cosmos.documents import CAPACITY
+from conference.adapters.cosmos.documents import CAPACITY, item_id
 from conference.adapters.cosmos.operations import create, patch
 from conference.adapters.cosmos.provision import provision
 from conference.adapters.memory.clock import ManualClock, SequenceIds
@@ -360,6 +360,32 @@ async def test_a_room_that_fails_does_not_hold_up_the_events_of_others(
     assert second.meeting_id != first.meeting_id
     await stores.outbox.published([second.id], clock.now())
     assert await stores.outbox.claim(clock.advance(3_600)) == []
+
+
+async def test_readers_of_a_feed_that_hangs_do_not_wait_for_each_other_without_end(
+    cosmos: RunningCosmos, meeting: Meeting
+) -> None:
+    patience = Patience(answer_s=0.3, operation_s=1.0)
+    opened = cosmos.open(patience)
+    outbox = stores_over(opened, SequenceIds(7)).outbox
+    await outbox.events(meeting.id)  # connects
+    _fault(cosmos, "hang", "feed", times=1_000)
+    began, readers = asyncio.get_running_loop().time(), 12
+    answers = await asyncio.gather(*(outbox.events(meeting.id) for _ in range(readers)), return_exceptions=True)
+    assert asyncio.get_running_loop().time() - began < readers * patience.operation_s / 2
+    assert [type(answer) for answer in answers] == [Unavailable] * readers
+    cosmos.server.faults.clear()
+    assert [event.seq for event in await outbox.events(meeting.id)] == [1]
+    await opened.close()
+
+
+async def test_a_room_whose_session_ended_while_it_was_read_is_left_alone(
+    database: CosmosDatabase, stores: Stores, meeting: Meeting, clock: ManualClock
+) -> None:
+    """Of a query that is no snapshot: `capacity` names a session that is not among the items."""
+    place = await seated(stores.meetings, meeting, user(1), clock.now())
+    assert await database.items(MEETINGS).delete(meeting.id, item_id("session", place.session_id))
+    assert list(await stores.meetings.expire_rooms(clock.advance(86_400), idle_s=60)) == []
 
 
 # --- the batch ---
