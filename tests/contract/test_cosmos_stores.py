@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from conference.adapters.cosmos import CosmosDatabase, Patience
-from conference.adapters.cosmos.client import Items, Raced
+from conference.adapters.cosmos.client import Document, Items, Raced
 from conference.adapters.cosmos.containers import ALL, AUDIT, HOSTS, LEASES, MEETINGS
 from conference.adapters.cosmos.documents import CAPACITY, item_id
 from conference.adapters.cosmos.operations import create, patch
@@ -377,6 +377,28 @@ async def test_readers_of_a_feed_that_hangs_do_not_wait_for_each_other_without_e
     cosmos.server.faults.clear()
     assert [event.seq for event in await outbox.events(meeting.id)] == [1]
     await opened.close()
+
+
+async def test_readers_of_the_feed_who_wait_share_one_reading(
+    database: CosmosDatabase, stores: Stores, meeting: Meeting, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stores.outbox.events(meeting.id)
+    readings, changes = 0, Items.changes
+
+    async def counted(items: Items, continuation: str | None) -> tuple[list[Document], str | None]:
+        nonlocal readings
+        found = await changes(items, continuation)
+        readings += not found[0]  # the end of one
+        return found
+
+    monkeypatch.setattr(Items, "changes", counted)
+    await present(stores.meetings, meeting, user(1), clock.now())
+    answers = await asyncio.gather(*(stores.outbox.events(meeting.id) for _ in range(20)))
+    assert readings == 2
+    assert [[event.seq for event in answer] for answer in answers] == [[1, 2, 3]] * 20
+    await seated(stores.meetings, meeting, user(2), clock.now())
+    await stores.outbox.events(meeting.id)
+    assert readings == 3
 
 
 async def test_a_room_whose_session_ended_while_it_was_read_is_left_alone(

@@ -33,11 +33,18 @@ class Feed:
         self._leases = rooms.database.items(LEASES)
         self._reading = Lock()
         self._continuation: str | None = None
+        self._begun = 0  # readings
+        self._reached_end = 0  # the last of them that did
 
     async def catch_up(self) -> None:
-        """Reads on until nothing has changed, or so many pages that the next call has to do the rest. Raises
-        Unavailable, also where others read for longer than an operation may take."""
+        """Reads on until nothing has changed, or so many pages that the next call has to do the rest. Those who wait
+        meanwhile need one more reading, all of them the same. Raises Unavailable, also where others read for longer
+        than an operation may take."""
+        wanted = self._begun + 1
         async with self._turn():
+            if self._reached_end >= wanted:
+                return
+            self._begun += 1
             if self._continuation is None:
                 lease = await self._leases.read(READER, READER)
                 self._continuation = lease["continuation"] if lease else None
@@ -47,6 +54,7 @@ class Feed:
                     await self._stand_at(reached)
                 self._continuation = reached
                 if not changed:
+                    self._reached_end = self._begun
                     return
 
     @asynccontextmanager
