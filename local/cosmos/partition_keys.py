@@ -4,12 +4,13 @@ The hash is the one that the service's clients make themselves (`azure.cosmos`),
 of a prefix of a hierarchical key among them, mean the same here.
 """
 
-import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 from azure.cosmos.partition_key import PartitionKey, _Undefined
 
 from local.cosmos.errors import CosmosError
@@ -55,8 +56,8 @@ class KeyDefinition:
     def header(self, text: str) -> tuple[Component, ...]:
         """The key of the header x-ms-documentdb-partitionkey. Raises CosmosError 400."""
         try:
-            given = json.loads(text)
-        except ValueError:
+            given = msgspec.json.decode(text)
+        except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
             given = None
         if not isinstance(given, list) or not 1 <= len(given) <= len(self.paths):
             raise CosmosError(400, "The partition key header is not a list of this container's components.")
@@ -91,6 +92,8 @@ def _effective(definition: KeyDefinition, typed: tuple[tuple[type, Component], .
 def _component(value: Any) -> Component:
     if isinstance(value, str) and len(value.encode("utf-8", "surrogatepass")) > _LONGEST:
         raise CosmosError(400, "A partition key is longer than 2,048 bytes.")
+    if isinstance(value, int | float) and abs(value) > sys.float_info.max:
+        raise CosmosError(400, "A partition key is a number that is out of range.")
     if isinstance(value, str | int | float | bool | _Missing) or value is None:
         return value
     raise CosmosError(400, "A partition key is a text, a number, a boolean or null.", substatus=1001)

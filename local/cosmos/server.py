@@ -21,7 +21,6 @@ from local.cosmos.faults import Fault, Faults
 LARGEST_BODY: Final = 4 * 1024 * 1024
 LARGEST_BATCH: Final = 2 * 1024 * 1024
 _JSON: Final = "application/json"
-_NEVER: Final = "!"  # a range of effective keys that holds none
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import os
 import re
 import socket
 import statistics
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,9 +25,9 @@ from conference.domain.policies import user_id_of
 from conference.settings import Settings
 from local.identity.client import IdentityClient
 from local.identity.wiring import build as build_identity
+from tests.bench.databases import postgresql
 from tests.bench.measuring import cpu_s, started
 from tests.bench.results import Result
-from tests.support.postgres import PostgresServer, find_binaries
 from tests.support.redis import RedisServer, find_server
 
 NAMES: Final = ("api.joins_per_s.sqlite", "api.joins_per_s.postgresql")
@@ -37,7 +37,6 @@ MEETINGS: Final = 20
 ROUNDS: Final = 5
 AT_ONCE: Final = 32
 READY_S: Final = 30.0
-DURABLE: Final = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "128MB"}
 _LISTENING: Final = re.compile(rb"Functions host is listening on (\S+)")
 
 
@@ -160,22 +159,6 @@ async def _all_join(http: aiohttp.ClientSession, url: str, people: list[Person],
     await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
 
 
-@contextmanager
-def _postgresql() -> Iterator[str | None]:
-    """The address of a new database, None where there is no server."""
-    binaries = find_binaries()
-    if binaries is None:
-        print("  no PostgreSQL server here: install the Debian package postgresql")
-        yield None
-        return
-    server = PostgresServer(binaries, DURABLE)
-    try:
-        server.start()
-        yield server.new_database()
-    finally:
-        server.discard()
-
-
 async def _measure(folder: Path, postgres_url: str | None) -> list[Result]:
     urls = {NAMES[0]: f"sqlite+aiosqlite:///{folder / 'bench.db'}", NAMES[1]: postgres_url}
     async with AsyncExitStack() as stack:
@@ -199,5 +182,5 @@ def _median(host: Host) -> float:
 
 def run() -> list[Result]:
     """Raises RuntimeError where there is no Redis server."""
-    with TemporaryDirectory(prefix="parley-bench-") as name, _postgresql() as postgres_url:
+    with TemporaryDirectory(prefix="parley-bench-") as name, postgresql() as postgres_url:
         return asyncio.run(_measure(Path(name), postgres_url))

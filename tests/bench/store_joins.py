@@ -10,15 +10,13 @@ import asyncio
 import base64
 import os
 import statistics
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
-
-import aiohttp
 
 from conference.adapters.cosmos import CosmosDatabase, cosmos_stores
 from conference.adapters.cosmos.provision import provision
@@ -29,12 +27,12 @@ from conference.adapters.sql.schema import upgrade
 from conference.domain.ids import Secret
 from conference.domain.meetings import Meeting, MeetingSettings
 from conference.ports.meetings import Joined, MeetingStore
-from tests.bench.api_joins import DURABLE
+from tests.bench.databases import postgresql
 from tests.bench.measuring import started
 from tests.bench.results import Result, percentile
 from tests.support.emulators import free_port
 from tests.support.meetings import a_join, a_meeting, user
-from tests.support.postgres import PostgresServer, find_binaries
+from tests.support.waiting import eventually, is_ready
 
 ADAPTERS: Final = ("sqlite", "postgresql", "cosmos")
 NAMES: Final = tuple(f"store.{adapter}.{what}" for adapter in ADAPTERS for what in ("join_per_s", "join_p95_ms"))
@@ -92,6 +90,7 @@ async def _sql(url: str) -> AsyncIterator[MeetingStore]:
 @asynccontextmanager
 async def _cosmos(folder: Path) -> AsyncIterator[MeetingStore]:
     port, key = free_port(), base64.b64encode(os.urandom(64)).decode()
+    url = f"http://127.0.0.1:{port}"
     environment = {
         **os.environ,
         "PARLEY_COSMOS_PORT": str(port),
@@ -100,41 +99,13 @@ async def _cosmos(folder: Path) -> AsyncIterator[MeetingStore]:
         "PARLEY_LOG_LEVEL": "ERROR",
     }
     async with started("local.cosmos", environment=environment):
-        await _answers(f"http://127.0.0.1:{port}/ready")
-        database = CosmosDatabase(f"http://127.0.0.1:{port}", "bench", key=Secret(key))
+        await eventually(lambda: is_ready(url), within_s=READY_S)
+        database = CosmosDatabase(url, "bench", key=Secret(key))
         try:
             await provision(database)
             yield cosmos_stores(database, SequenceIds(), MemoryEventQueue(SequenceIds())).meetings
         finally:
             await database.close()
-
-
-async def _answers(address: str) -> None:
-    """Raises TimeoutError where nothing answers in time."""
-    async with asyncio.timeout(READY_S), aiohttp.ClientSession() as http:
-        while True:
-            try:
-                async with http.get(address) as answer:
-                    answer.raise_for_status()
-                    return
-            except aiohttp.ClientError:
-                await asyncio.sleep(0.05)
-
-
-@contextmanager
-def _postgresql() -> Iterator[str | None]:
-    """The address of a new database, None where there is no server."""
-    binaries = find_binaries()
-    if binaries is None:
-        print("  no PostgreSQL server here: install the Debian package postgresql")
-        yield None
-        return
-    server = PostgresServer(binaries, DURABLE)
-    try:
-        server.start()
-        yield server.new_database()
-    finally:
-        server.discard()
 
 
 async def _measure(folder: Path, postgres_url: str | None) -> list[Result]:
@@ -162,5 +133,5 @@ async def _measure(folder: Path, postgres_url: str | None) -> list[Result]:
 
 
 def run() -> list[Result]:
-    with TemporaryDirectory(prefix="parley-bench-") as name, _postgresql() as postgres_url:
+    with TemporaryDirectory(prefix="parley-bench-") as name, postgresql() as postgres_url:
         return asyncio.run(_measure(Path(name), postgres_url))

@@ -10,9 +10,9 @@ from datetime import timedelta
 import pytest
 
 from conference.adapters.cosmos import CosmosDatabase, Patience
-from conference.adapters.cosmos.client import Items, Raced
+from conference.adapters.cosmos.client import Document, Items, Raced
 from conference.adapters.cosmos.containers import ALL, AUDIT, HOSTS, LEASES, MEETINGS
-from conference.adapters.cosmos.documents import CAPACITY
+from conference.adapters.cosmos.documents import CAPACITY, item_id
 from conference.adapters.cosmos.operations import create, patch
 from conference.adapters.cosmos.provision import provision
 from conference.adapters.memory.clock import ManualClock, SequenceIds
@@ -24,7 +24,7 @@ from conference.domain.records import AuditAction, EventType
 from conference.ports.meetings import Ended, Joined
 from conference.ports.stores import Stores
 from local.cosmos.faults import Fault, Kind
-from tests.support.cosmos import RunningCosmos, stores_over
+from tests.support.cosmos import KEY, RunningCosmos, stores_over
 from tests.support.meetings import HOST, LEASE_S, a_consent, a_join, a_meeting, present, seated, user
 from tests.support.waiting import eventually
 
@@ -220,16 +220,16 @@ async def test_a_consistency_that_is_too_weak_is_told_once(
     await database.close()
 
 
-async def test_a_missing_container_is_said_so(cosmos: RunningCosmos, clock: ManualClock) -> None:
-    database = CosmosDatabase(cosmos.url, "elsewhere", key=Secret(base64.b64encode(b"x").decode()), patience=HASTY)
-    await database.close()
+async def test_a_missing_container_or_database_is_said_so(cosmos: RunningCosmos, clock: ManualClock) -> None:
     cosmos.server.account.databases[cosmos.database].containers.pop("meetings")
-    opened = cosmos.open(HASTY)
-    store = stores_over(opened, SequenceIds()).meetings
-    for call in (store.get(MeetingId("m")), store.create(a_meeting(clock.now()))):
-        with pytest.raises(Unavailable, match="lacks its containers"):
-            await call
-    await opened.close()
+    elsewhere = CosmosDatabase(cosmos.url, "elsewhere", key=Secret(KEY), patience=HASTY)
+    for opened in (cosmos.open(HASTY), elsewhere):
+        store = stores_over(opened, SequenceIds()).meetings
+        for call in (store.get(MeetingId("m")), store.create(a_meeting(clock.now()))):
+            with pytest.raises(Unavailable, match="lacks its containers") as caught:
+                await call
+            assert not caught.value.retryable
+        await opened.close()
 
 
 async def test_an_account_that_is_not_there_is_unavailable_and_comes_back(
@@ -341,6 +341,73 @@ async def test_a_relay_that_lost_its_place_numbers_nothing_twice(
     again = stores_over(other, SequenceIds(9))
     assert await again.outbox.events(meeting.id) == before
     await other.close()
+
+
+async def test_a_room_that_fails_does_not_hold_up_the_events_of_others(
+    cosmos: RunningCosmos, stores: Stores, clock: ManualClock
+) -> None:
+    for number in (1, 2):
+        await stores.meetings.create(a_meeting(clock.now(), number))
+    assert await stores.outbox.claim(clock.now(), limit=0) == []  # numbers them
+    _fault(cosmos, "lose-answer", "batch")
+    (first,) = await stores.outbox.claim(clock.now(), hold_s=30)
+    assert cosmos.server.faults.met == 1
+    await stores.outbox.published([first.id], clock.now())
+    _fault(cosmos, "lose-answer", "batch")
+    with pytest.raises(Unavailable):  # where nothing is left to give
+        await stores.outbox.claim(clock.advance(30), hold_s=30)
+    (second,) = await stores.outbox.claim(clock.advance(30))
+    assert second.meeting_id != first.meeting_id
+    await stores.outbox.published([second.id], clock.now())
+    assert await stores.outbox.claim(clock.advance(3_600)) == []
+
+
+async def test_readers_of_a_feed_that_hangs_do_not_wait_for_each_other_without_end(
+    cosmos: RunningCosmos, meeting: Meeting
+) -> None:
+    patience = Patience(answer_s=0.3, operation_s=1.0)
+    opened = cosmos.open(patience)
+    outbox = stores_over(opened, SequenceIds(7)).outbox
+    await outbox.events(meeting.id)  # connects
+    _fault(cosmos, "hang", "feed", times=1_000)
+    began, readers = asyncio.get_running_loop().time(), 12
+    answers = await asyncio.gather(*(outbox.events(meeting.id) for _ in range(readers)), return_exceptions=True)
+    assert asyncio.get_running_loop().time() - began < readers * patience.operation_s / 2
+    assert [type(answer) for answer in answers] == [Unavailable] * readers
+    cosmos.server.faults.clear()
+    assert [event.seq for event in await outbox.events(meeting.id)] == [1]
+    await opened.close()
+
+
+async def test_readers_of_the_feed_who_wait_share_one_reading(
+    database: CosmosDatabase, stores: Stores, meeting: Meeting, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stores.outbox.events(meeting.id)
+    readings, changes = 0, Items.changes
+
+    async def counted(items: Items, continuation: str | None) -> tuple[list[Document], str | None]:
+        nonlocal readings
+        found = await changes(items, continuation)
+        readings += not found[0]  # the end of one
+        return found
+
+    monkeypatch.setattr(Items, "changes", counted)
+    await present(stores.meetings, meeting, user(1), clock.now())
+    answers = await asyncio.gather(*(stores.outbox.events(meeting.id) for _ in range(20)))
+    assert readings == 2
+    assert [[event.seq for event in answer] for answer in answers] == [[1, 2, 3]] * 20
+    await seated(stores.meetings, meeting, user(2), clock.now())
+    await stores.outbox.events(meeting.id)
+    assert readings == 3
+
+
+async def test_a_room_whose_session_ended_while_it_was_read_is_left_alone(
+    database: CosmosDatabase, stores: Stores, meeting: Meeting, clock: ManualClock
+) -> None:
+    """Of a query that is no snapshot: `capacity` names a session that is not among the items."""
+    place = await seated(stores.meetings, meeting, user(1), clock.now())
+    assert await database.items(MEETINGS).delete(meeting.id, item_id("session", place.session_id))
+    assert list(await stores.meetings.expire_rooms(clock.advance(86_400), idle_s=60)) == []
 
 
 # --- the batch ---

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from conference.adapters.cosmos import CosmosDatabase, Patience
+from conference.adapters.cosmos import CosmosDatabase, Patience, webhooks
 from conference.adapters.cosmos.client import Document
 from conference.adapters.cosmos.containers import WEBHOOK_STREAMS, WEBHOOKS
 from conference.adapters.cosmos.webhooks import CosmosWebhookStore
@@ -173,6 +173,25 @@ async def test_a_deletion_that_was_left_half_done_is_finished(world: World, cloc
         assert await store.create(world.endpoint, fingerprint="", most=1) == world.endpoint
     assert await world.database.items(WEBHOOK_STREAMS).query("SELECT * FROM c") == []
     assert await store.delete(TENANT, world.endpoint.id) == (then != "the timer")
+
+
+async def test_a_run_of_the_timer_deletes_a_bounded_part_of_what_an_endpoint_left(
+    world: World, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms = [world.room, *(a_meeting(clock.now(), number) for number in range(2, 6))]
+    for room in rooms[1:]:
+        await world.stores.meetings.create(room)
+    await world.stores.webhooks.offer([Offer(TENANT, world.endpoint.id, room.id, 1) for room in rooms], clock.now())
+    monkeypatch.setattr(webhooks, "_A_LOOK", 1)
+    monkeypatch.setattr(webhooks, "_LOOKS", 0)
+    monkeypatch.setattr(webhooks, "_LOOKS_OF_A_RUN", 2)
+    assert await world.stores.webhooks.delete(TENANT, world.endpoint.id)
+    left = []
+    for _ in range(3):
+        await world.stores.webhooks.prune(clock.now())
+        left.append(len(await world.database.items(WEBHOOK_STREAMS).query("SELECT * FROM c")))
+    assert left == [3, 1, 0]
+    assert await world.database.items(WEBHOOKS).query("SELECT * FROM c") == []
 
 
 async def test_a_rewind_and_a_wake_survive_a_lost_answer(world: World, clock: ManualClock) -> None:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import pytest
 from pydantic import SecretStr
 
@@ -22,7 +21,7 @@ from functions.wiring import build
 from media_workers.signaling.wiring import build as build_signaling
 from tests.support.emulators import free_port
 from tests.support.meetings import HOST, a_join, a_meeting, user
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, is_ready
 
 pytestmark = pytest.mark.interop
 
@@ -45,7 +44,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     }
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "local.cosmos", env=environment)
     try:
-        await eventually(lambda: _is_ready(port), within_s=60.0)
+        await eventually(lambda: is_ready(f"http://127.0.0.1:{port}"), within_s=60.0)
         key = (tmp_path / "cosmos" / "key").read_text()
         environment["PARLEY_COSMOS_KEY"] = key
         chosen = Settings(
@@ -58,14 +57,6 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     finally:
         process.terminate()
         await asyncio.wait_for(process.wait(), 20)
-
-
-async def _is_ready(port: int) -> bool:
-    try:
-        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/ready") as answer:
-            return answer.status == 200
-    except aiohttp.ClientError:
-        return False
 
 
 def _provision(place: Place) -> None:

@@ -20,6 +20,7 @@ from azure.core.exceptions import AzureError
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 from azure.cosmos.exceptions import CosmosBatchOperationError, CosmosHttpResponseError
 
+from conference.adapters.azure.calls import NO_RETRIES
 from conference.adapters.cosmos.containers import ContainerDefinition
 from conference.domain.errors import Unavailable
 from conference.domain.ids import Secret
@@ -112,9 +113,7 @@ class CosmosDatabase:
             read_timeout=patience.answer_s,
             retry_throttle_total=patience.throttled_tries,
             retry_throttle_backoff_max=patience.throttled_s,
-            retry_connect=0,
-            retry_read=0,
-            retry_status=0,
+            **NO_RETRIES,
         )
         try:
             async with self.bounded(), translated():
@@ -256,6 +255,8 @@ class Items:
         limit: int | None = None,
     ) -> list[Any]:
         """What is selected, at most `limit`; of one partition (or those with a prefix of its key), else of all."""
+        if limit == 0:
+            return []
         given = [{"name": f"@{name}", "value": value} for name, value in (parameters or {}).items()]
         where: dict[str, Any] = {} if key is None else {"partition_key": _key(key)}
 

@@ -7,7 +7,8 @@ one page at once meet in the ETags.
 """
 
 from asyncio import Lock
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from conference.adapters.cosmos import documents
 from conference.adapters.cosmos.client import Document
@@ -32,11 +33,18 @@ class Feed:
         self._leases = rooms.database.items(LEASES)
         self._reading = Lock()
         self._continuation: str | None = None
+        self._begun = 0  # readings
+        self._reached_end = 0  # the last of them that did
 
     async def catch_up(self) -> None:
-        """Reads on until nothing has changed, or so many pages that the next call has to do the rest. Raises
-        Unavailable."""
-        async with self._reading:
+        """Reads on until nothing has changed, or so many pages that the next call has to do the rest. Those who wait
+        meanwhile need one more reading, all of them the same. Raises Unavailable, also where others read for longer
+        than an operation may take."""
+        wanted = self._begun + 1
+        async with self._turn():
+            if self._reached_end >= wanted:
+                return
+            self._begun += 1
             if self._continuation is None:
                 lease = await self._leases.read(READER, READER)
                 self._continuation = lease["continuation"] if lease else None
@@ -46,7 +54,17 @@ class Feed:
                     await self._stand_at(reached)
                 self._continuation = reached
                 if not changed:
+                    self._reached_end = self._begun
                     return
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        async with self._rooms.database.bounded():
+            await self._reading.acquire()
+        try:
+            yield
+        finally:
+            self._reading.release()
 
     async def _stand_at(self, continuation: str | None) -> None:
         """A slower reader may put it back: then some pages are read again, and nothing is done twice."""
@@ -81,9 +99,9 @@ class Feed:
             await unlist(self._rooms.hosts, meeting)
 
     async def _number(self, meeting_id: MeetingId, events: list[Document]) -> None:
-        for first in range(0, len(events), _EVENTS_A_BATCH):
-            ids = [event["id"] for event in in_order(events)[first : first + _EVENTS_A_BATCH]]
-            await self._number_some(meeting_id, ids)
+        ids = [event["id"] for event in in_order(events)]
+        for first in range(0, len(ids), _EVENTS_A_BATCH):
+            await self._number_some(meeting_id, ids[first : first + _EVENTS_A_BATCH])
 
     async def _number_some(self, meeting_id: MeetingId, ids: list[str]) -> None:
         await self._rooms.database.settle(lambda: self._number_once(meeting_id, ids))

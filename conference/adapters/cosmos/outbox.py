@@ -4,22 +4,22 @@ A room's `outbox` item says what is numbered and what is published, and holds th
 moves its `heldUntil` first has it.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from conference.adapters.cosmos import documents
 from conference.adapters.cosmos.client import Document, Operation, Raced
 from conference.adapters.cosmos.documents import OUTBOX, item_id, moment
 from conference.adapters.cosmos.feed import Feed
+from conference.adapters.cosmos.gate import Gate
 from conference.adapters.cosmos.operations import one_of, patch
 from conference.adapters.cosmos.rooms import Rooms
 from conference.domain.errors import Unavailable
 from conference.domain.ids import EventId, MeetingId
 from conference.domain.records import DomainEvent
 
-_AT_ONCE = 16
 _REMEMBERED = 10_000  # claims whose room need not be looked up when they are published
 _BEFORE_THE_FEED = 8  # claims in a row that gave events, after which the change feed is read again
 
@@ -42,15 +42,15 @@ class CosmosOutbox:
         self._feed = feed
         self._claimed: dict[EventId, _Claim] = {}
         self._gave_events = 0
-        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._gate = Gate()
 
     async def claim(self, now: datetime, *, limit: int = 100, hold_s: float = 30.0) -> Sequence[DomainEvent]:
         waiting = await self._waiting(now, limit)
         held_until = moment(now + timedelta(seconds=hold_s))
         if len(self._claimed) > _REMEMBERED:
             self._claimed.clear()
-        claimed = await asyncio.gather(*(self._claim(outbox, held_until) for outbox in waiting))
-        events = [event for event in claimed if event is not None]
+        # One room that fails does not hold up the events of the others.
+        events = await self._gate.what_succeeds(partial(self._claim, outbox, held_until) for outbox in waiting)
         self._gave_events = self._gave_events + 1 if events else 0
         return sorted(events, key=lambda event: event.at)
 
@@ -67,15 +67,14 @@ class CosmosOutbox:
     async def _claim(self, outbox: Document, held_until: str) -> DomainEvent | None:
         """The room's next event; None where another relay was first."""
         meeting_id, next_number = outbox["meetingId"], int(outbox["published"]) + 1
-        async with self._gate:
-            found = await self._numbered(meeting_id, next_number)
-            if found is None:
-                return None
-            held = patch(OUTBOX, set={"heldUntil": held_until}, etag=outbox["_etag"])
-            try:
-                (etag,) = await self._rooms.items.batch(meeting_id, [held])
-            except Raced:
-                return None
+        found = await self._numbered(meeting_id, next_number)
+        if found is None:
+            return None
+        held = patch(OUTBOX, set={"heldUntil": held_until}, etag=outbox["_etag"])
+        try:
+            (etag,) = await self._rooms.items.batch(meeting_id, [held])
+        except Raced:
+            return None
         event = documents.event(found)
         self._claimed[event.id] = _Claim(meeting_id, next_number, int(outbox["last"]), etag)
         return event
@@ -94,19 +93,18 @@ class CosmosOutbox:
             text = f"SELECT c.id, c.meetingId FROM c WHERE {named}"  # noqa: S608
             for row in await self._rooms.items.query(text, given):
                 rooms[EventId(documents.own_id(row))] = row["meetingId"]
-        await asyncio.gather(*(self._finish(room, id, claims.get(id), now) for id, room in rooms.items()))
+        await self._gate.all(partial(self._finish, room, id, claims.get(id), now) for id, room in rooms.items())
 
     async def _finish(self, meeting_id: MeetingId, event_id: EventId, claim: _Claim | None, now: datetime) -> None:
         """By the claim, where the room's item is as that left it; else by what is stored now."""
-        async with self._gate:
-            if claim is not None:
-                try:
-                    await self._rooms.items.batch(meeting_id, [_published(claim.number, claim.last, claim.etag, now)])
-                except (Raced, Unavailable):
-                    pass
-                else:
-                    return
-            await self._publish(meeting_id, event_id, now)
+        if claim is not None:
+            try:
+                await self._rooms.items.batch(meeting_id, [_published(claim.number, claim.last, claim.etag, now)])
+            except (Raced, Unavailable):
+                pass
+            else:
+                return
+        await self._publish(meeting_id, event_id, now)
 
     async def _publish(self, meeting_id: MeetingId, event_id: EventId, now: datetime) -> None:
         async def attempt() -> None:

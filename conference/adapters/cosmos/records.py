@@ -1,15 +1,16 @@
 """Ports `UserStore`, `RecordingStore`, `TranscriptStore` and `AuditLog` in Cosmos DB."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from conference.adapters.cosmos import documents
 from conference.adapters.cosmos.client import CosmosDatabase, Operation
 from conference.adapters.cosmos.containers import AUDIT, MEETINGS, USERS
 from conference.adapters.cosmos.documents import METADATA, item_id, moment
+from conference.adapters.cosmos.gate import Gate
 from conference.adapters.cosmos.operations import create, one_of
 from conference.adapters.cosmos.operations import replace as replace_item
 from conference.adapters.cosmos.telling import write_entry
@@ -17,7 +18,6 @@ from conference.domain.ids import MeetingId, TenantId, UserId
 from conference.domain.meetings import User
 from conference.domain.records import AuditAction, AuditEvent, MeetingMetadata, Recording, Segment
 
-_AT_ONCE = 16
 _SEGMENTS_A_BATCH = 90
 
 
@@ -25,7 +25,7 @@ class CosmosUserStore:
     def __init__(self, database: CosmosDatabase) -> None:
         self._database = database
         self._items = database.items(USERS)
-        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._gate = Gate()
 
     async def upsert(self, user: User) -> User:
         async def attempt() -> User:
@@ -44,11 +44,7 @@ class CosmosUserStore:
         return documents.user(found) if found else None
 
     async def names(self, user_ids: Sequence[UserId]) -> Mapping[UserId, str]:
-        async def read(user_id: UserId) -> User | None:
-            async with self._gate:
-                return await self.get(user_id)
-
-        found = await asyncio.gather(*(read(user_id) for user_id in dict.fromkeys(user_ids)))
+        found = await self._gate.all(partial(self.get, user_id) for user_id in dict.fromkeys(user_ids))
         return {user.id: user.display_name for user in found if user is not None}
 
 

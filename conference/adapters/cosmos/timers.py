@@ -92,7 +92,10 @@ async def _close_idle(rooms: Rooms, meeting_id: MeetingId, before: datetime) -> 
         room = await _with_session(rooms, meeting_id)
         if room is None or room.session_id is None:
             return False
-        session = next(documents.session(document) for document in room.of_kind("session"))
+        opened = room.of_kind("session")
+        if not opened:  # a query is no snapshot: it has ended meanwhile
+            return False
+        session = documents.session(opened[0])
         ends = (stay.left_at or stay.lease_until for stay, _ in room.stays if stay.session_id == session.id)
         last = max((session.start_time, *ends))
         if last > before:

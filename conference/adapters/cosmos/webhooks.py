@@ -8,14 +8,16 @@ was lost is looked for before it is made again.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 from conference.adapters.cosmos import documents
 from conference.adapters.cosmos.client import MOST_OPERATIONS, Document, Operation, Raced
 from conference.adapters.cosmos.documents import MEETING, STREAM, item_id, moment
+from conference.adapters.cosmos.gate import Gate
 from conference.adapters.cosmos.operations import create, delete
 from conference.adapters.cosmos.operations import replace as replace_item
 from conference.adapters.cosmos.rooms import Rooms
@@ -26,12 +28,11 @@ from conference.domain.webhook_streams import Settlement, Stream, new_stream
 from conference.domain.webhooks import WebhookAttempt, WebhookEndpoint
 from conference.ports.webhooks import AttemptPage, Offer, StreamLease
 
-_AT_ONCE = 16
 _A_LOOK = 1_000  # items of an endpoint that is deleted
 _LOOKS = 5  # for them while somebody waits
+_LOOKS_OF_A_RUN = 100  # of the timer
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 Place = tuple[WebhookId, MeetingId]  # a stream's partition
 
 
@@ -41,7 +42,7 @@ class CosmosWebhookStore:
         self._settle = rooms.database.settle
         self._endpoints = rooms.webhooks
         self._items = rooms.streams
-        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._gate = Gate()
 
     # --- endpoints ---
 
@@ -121,7 +122,8 @@ class CosmosWebhookStore:
             if done == looks:
                 return
             done += 1
-            await self._all(self._empty_room((endpoint_id, meeting_id)) for meeting_id in dict.fromkeys(found))
+            places = ((endpoint_id, meeting_id) for meeting_id in dict.fromkeys(found))
+            await self._gate.all(partial(self._empty_room, place) for place in places)
         await self._settle(lambda: self._endpoints.delete(tenant_id, endpoint_id))
 
     async def _empty_room(self, place: Place) -> None:
@@ -131,19 +133,6 @@ class CosmosWebhookStore:
 
         await self._settle(attempt)
 
-    async def _all(self, calls: Iterable[Awaitable[T]]) -> list[T]:
-        """A few at once. Raises what the first of those raised that failed, once all have ended."""
-
-        async def one(call: Awaitable[T]) -> T:
-            async with self._gate:
-                return await call
-
-        answers = await asyncio.gather(*map(one, calls), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        return [answer for answer in answers if not isinstance(answer, BaseException)]
-
     # --- streams ---
 
     async def offer(self, offers: Sequence[Offer], now: datetime) -> None:
@@ -151,7 +140,9 @@ class CosmosWebhookStore:
         for offer in offers:
             place = offer.endpoint_id, offer.meeting_id
             numbers.setdefault((offer.tenant_id, place), []).append(offer.seq)
-        await self._all(self._offer(tenant_id, place, seqs, now) for (tenant_id, place), seqs in numbers.items())
+        await self._gate.all(
+            partial(self._offer, tenant_id, place, seqs, now) for (tenant_id, place), seqs in numbers.items()
+        )
 
     async def _offer(self, tenant_id: TenantId, place: Place, seqs: Sequence[int], now: datetime) -> None:
         def offered(stream: Stream | None) -> Stream:
@@ -208,12 +199,7 @@ class CosmosWebhookStore:
     async def claim(self, now: datetime, *, limit: int, per_endpoint: int, hold_s: float) -> Sequence[StreamLease]:
         chosen = await self._choose(now, limit, per_endpoint) if limit > 0 else []
         until = now + timedelta(seconds=hold_s)
-        answers = await asyncio.gather(*(self._claim(document, until) for document in chosen), return_exceptions=True)
-        leases = [answer for answer in answers if isinstance(answer, StreamLease)]
-        failed = next((answer for answer in answers if isinstance(answer, BaseException)), None)
-        if failed is not None and not leases:  # else what was claimed is used
-            raise failed
-        return leases
+        return await self._gate.what_succeeds(partial(self._claim, document, until) for document in chosen)
 
     async def _choose(self, now: datetime, limit: int, per_endpoint: int) -> list[Document]:
         """What waits for an endpoint that has its share, however much, hides nobody: the next look leaves it out. Each
@@ -253,15 +239,14 @@ class CosmosWebhookStore:
         token, stream = self._rooms.ids.new(), documents.webhook_stream(document)
         place = WebhookId(document["endpointId"]), MeetingId(document["meetingId"])
         claimed = documents.changed_webhook_stream(document, stream.claimed(token, until))
-        async with self._gate:
-            try:
-                await self._items.replace(claimed, document["_etag"])
-            except (Raced, Unavailable) as error:
-                known = await self._items.read(place, STREAM)  # ours it is where only the answer was lost
-                if known is None or known.get("token") != token:
-                    if isinstance(error, Unavailable):
-                        raise
-                    return None
+        try:
+            await self._items.replace(claimed, document["_etag"])
+        except (Raced, Unavailable) as error:
+            known = await self._items.read(place, STREAM)  # ours it is where only the answer was lost
+            if known is None or known.get("token") != token:
+                if isinstance(error, Unavailable):
+                    raise
+                return None
         return StreamLease(
             token,
             until,
@@ -311,7 +296,7 @@ class CosmosWebhookStore:
     async def wake(self, endpoint_id: WebhookId, now: datetime, *, skip_dead: bool = False) -> None:
         text = "SELECT VALUE c.meetingId FROM c WHERE c.kind = 'stream' AND c.nextSeq <= c.lastSeq"
         waiting = await self._items.query(text, key=(endpoint_id,))
-        await self._all(self._wake((endpoint_id, meeting_id), now, skip_dead) for meeting_id in waiting)
+        await self._gate.all(partial(self._wake, (endpoint_id, meeting_id), now, skip_dead) for meeting_id in waiting)
 
     async def _wake(self, place: Place, now: datetime, skip_dead: bool) -> None:
         async def attempt() -> None:
@@ -339,12 +324,13 @@ class CosmosWebhookStore:
         return AttemptPage(page, encode_cursor(page[-1].at, page[-1].id) if more else None)
 
     async def prune(self, before: datetime, *, limit: int = 1_000) -> int:
-        """Of those that have not expired by themselves. On the way it finishes deletions that were left half done."""
+        """Of those that have not expired by themselves. On the way it goes on with deletions that were left half
+        done."""
         for marked in await self._endpoints.query("SELECT * FROM c WHERE c.deleted = true"):
-            await self._finish(marked)
+            await self._finish(marked, _LOOKS_OF_A_RUN)
         text = "SELECT c.id, c.endpointId, c.meetingId FROM c WHERE c.kind = 'attempt' AND c.at < @before ORDER BY c.at"
         found = await self._items.query(text, {"before": moment(before)}, limit=limit)
-        return sum(await self._all(map(self._forget, found)))
+        return sum(await self._gate.all(partial(self._forget, row) for row in found))
 
     async def _forget(self, row: Document) -> bool:
         return await self._items.delete((row["endpointId"], row["meetingId"]), row["id"])

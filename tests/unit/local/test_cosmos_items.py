@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from local.cosmos import batching, faults, querying, signatures
@@ -128,6 +128,12 @@ def test_any_json_is_a_batch_or_a_bad_request(body: Any) -> None:
 
 
 @given(st.text() | JSON.map(json.dumps))
+@example("[" * 8_000)
+@example('["\\ud800"]')
+@example('["\udcff"]')
+@example("[NaN]")
+@example("[1e999]")
+@example(f"[{'9' * 400}]")
 def test_any_header_is_a_partition_key_or_a_bad_request(text: str) -> None:
     definition = KeyDefinition.read({"paths": ["/a", "/b"], "kind": "MultiHash", "version": 2})
     with suppress(CosmosError):
@@ -154,6 +160,12 @@ def test_any_header_is_a_partition_key_or_a_bad_request(text: str) -> None:
 def test_a_partition_key_that_cannot_be_is_refused(given_key: Any) -> None:
     with pytest.raises(CosmosError):
         KeyDefinition.read(given_key)
+
+
+def test_a_number_that_no_key_holds_is_refused_in_an_item() -> None:
+    with pytest.raises(CosmosError, match="out of range") as caught:
+        KeyDefinition.read({"paths": ["/pk"]}).of({"pk": 10**400})
+    assert caught.value.status == 400
 
 
 def test_the_keys_of_a_prefix_lie_in_its_bounds() -> None:

@@ -306,7 +306,7 @@ def test_equality_and_order_agree(left: Any, right: Any) -> None:
     assert same(left, right) == same(right, left)
     if same(left, right):
         assert sort_key(left) == sort_key(right)
-    (sort_key(left) < sort_key(right)) or (sort_key(right) <= sort_key(left))  # always comparable
+    assert sort_key(left) < sort_key(right) or sort_key(right) <= sort_key(left)  # always comparable
 
 
 @given(st.lists(st.tuples(st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=1), st.integers(0, 2))))
