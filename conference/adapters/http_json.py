@@ -5,7 +5,6 @@ allowed), no redirects, no compression, at most 256 KiB, and one time-out for th
 """
 
 import asyncio
-import ipaddress
 import ssl
 from pathlib import Path
 from typing import Final
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from conference.domain.addresses import is_loopback
 from conference.domain.errors import Unavailable
 from conference.protocol import strict_json
 
@@ -50,7 +50,7 @@ class HttpJson:
             host = parts.hostname or ""
         except ValueError:
             raise Unavailable("an address that is none", retryable=False, after_s=None) from None
-        if parts.scheme == "https" or (parts.scheme == "http" and (self._allow_http or _is_loopback(host))):
+        if parts.scheme == "https" or (parts.scheme == "http" and (self._allow_http or is_loopback(host))):
             return host
         raise Unavailable(f"{host} without https", retryable=False, after_s=None)
 
@@ -77,14 +77,3 @@ class HttpJson:
             if self._ca_file is not None:
                 self._tls.load_verify_locations(self._ca_file)
         return self._tls
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from livekit import api
 
 from conference.adapters import tls
 from conference.adapters.retries import Failure, Retries
+from conference.domain.addresses import is_loopback
 from conference.domain.ids import Secret, UserId
 from conference.domain.meetings import Role
 from conference.ports.media_provider import ProviderAccess, RoomPlan
@@ -47,7 +47,7 @@ class LiveKitRooms:
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
             raise ValueError("PARLEY_LIVEKIT_URL is no wss or https address.")
-        if parts.scheme in ("ws", "http") and not _is_loopback(parts.hostname):
+        if parts.scheme in ("ws", "http") and not is_loopback(parts.hostname):
             raise ValueError("PARLEY_LIVEKIT_URL has to be a wss or https address: others are for this machine only.")
         self.clients_url = parts._replace(scheme=parts.scheme.replace("http", "ws")).geturl()
         self._url, self._key, self._secret = url, key, secret
@@ -118,13 +118,6 @@ class LiveKitRooms:
                     raise
 
         await self._run(tolerant)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _grants(room_id: str, role: Role) -> api.VideoGrants:

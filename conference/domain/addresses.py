@@ -1,4 +1,5 @@
-"""Which IP addresses a relay may reach: everything that is special is refused, in every notation.
+"""Which IP addresses a relay may reach: everything that is special is refused, in every notation. And which hosts are
+this machine, where less is asked for: only what says so plainly.
 
 An address may hide another one: IPv4-mapped and -compatible IPv6, NAT64, 6to4, Teredo. CVE-2026-27624 is a relay that
 looked at the outer form only. So an address is unwrapped before it is judged, and judged by all that it holds.
@@ -8,6 +9,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Final
 
 IpAddress = IPv4Address | IPv6Address
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _NAT64: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 _COMPATIBLE: Final = IPv6Network("::/96")
@@ -36,6 +39,12 @@ _SPECIAL: Final = tuple(
         "fec0::/10",
     )
 )
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether an address's host, in lower case and without brackets, is this machine. What goes there may be in plain
+    text, or open by a key that everybody knows, so no other notation counts: `127.1`, `127.0.0.2`, `localhost.`"""
+    return host in _LOOPBACK
 
 
 def parse_address(text: str) -> IpAddress:

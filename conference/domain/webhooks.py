@@ -132,7 +132,7 @@ def parse_url(text: str, *, loopback: bool) -> WebhookUrl:
         raise ValueError("The url cannot be read.")
     if scheme not in _PORTS or "@" in parts.netloc or "#" in text or port == 0:
         raise ValueError("The url is https, without user name and fragment.")
-    on_this_machine = loopback and is_loopback(host)
+    on_this_machine = loopback and _leads_here(host)
     if _is_inside(host) and not on_this_machine:
         raise ValueError("The url has to lead to a host on the public internet.")
     if scheme == "http" and not on_this_machine:
@@ -141,8 +141,9 @@ def parse_url(text: str, *, loopback: bool) -> WebhookUrl:
     return WebhookUrl(scheme, host, port or _PORTS[scheme], target)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address names this machine by itself."""
+def _leads_here(host: str) -> bool:
+    """Whether a name or an address names this machine by itself, also in a notation that
+    `addresses.is_loopback` does not take."""
     if _is_localhost(host):
         return True
     try:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conference.domain.addresses import is_special, parse_address, unmapped
+from conference.domain.addresses import is_loopback, is_special, parse_address, unmapped
 
 pytestmark = pytest.mark.unit
 
@@ -65,3 +65,22 @@ def test_no_notation_makes_a_special_address_ordinary(address: IPv4Address) -> N
 @given(st.sampled_from(["10.0.0.0/8", "127.0.0.0/8", "192.168.0.0/16", "169.254.0.0/16"]), st.data())
 def test_whole_private_networks_are_special(network: str, data: st.DataObject) -> None:
     assert is_special(data.draw(st.ip_addresses(network=ip_network(network))))
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_this_machine_is_loopback_by_its_three_names(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [None, "", "127.0.0.2", "127.1", "127.0.0.1.", "2130706433", "0.0.0.0", "::", "[::1]", "::ffff:127.0.0.1", "::1%lo",
+     "0:0:0:0:0:0:0:1", "localhost.", "a.localhost", "localhost.test", "127.0.0.1.test", "10.0.0.8"],
+)  # fmt: skip
+def test_no_other_notation_is_loopback(host: str | None) -> None:
+    assert not is_loopback(host)
+
+
+@given(st.text())
+def test_what_is_loopback_is_one_of_the_three(host: str) -> None:
+    assert is_loopback(host) == (host in ("localhost", "127.0.0.1", "::1"))
