@@ -13,14 +13,7 @@ from conference.adapters.redis.presence import RedisPresence
 from conference.domain.errors import Unavailable
 from conference.domain.ids import MeetingId
 from conference.ports.presence import RoomEvent
-from tests.support.redis import (  # noqa: F401  # fixtures
-    RedisCluster,
-    RedisServer,
-    _redis_cluster_processes,
-    _redis_process,
-    redis_cluster,
-    redis_server,
-)
+from tests.support.redis import RedisCluster, RedisServer
 from tests.support.redis_gate import gate_to
 from tests.support.rooms import enter_room
 from tests.support.waiting import eventually
@@ -77,7 +70,7 @@ async def follow(make: Callable[[], RedisClient]) -> AsyncIterator[Directory]:
 
 
 @pytest.fixture
-async def on_cluster(redis_cluster: RedisCluster) -> AsyncIterator[Directory]:  # noqa: F811
+async def on_cluster(redis_cluster: RedisCluster) -> AsyncIterator[Directory]:
     async with follow(lambda: RedisClient(connect(redis_cluster.url, cluster=True))) as directory:
         yield directory
 
@@ -87,7 +80,7 @@ def slot_of(room: MeetingId) -> int:
 
 
 async def test_a_room_whose_slot_moves_is_heard_without_a_gap(
-    redis_cluster: RedisCluster,  # noqa: F811
+    redis_cluster: RedisCluster,
     on_cluster: Directory,
 ) -> None:
     """There and back, key by key, while every room is spoken in. A cluster refuses scripts on a slot that is half way
@@ -119,7 +112,7 @@ async def test_a_room_whose_slot_moves_is_heard_without_a_gap(
 
 
 async def test_a_slot_that_moves_while_nobody_speaks_is_subscribed_at_its_new_node(
-    redis_cluster: RedisCluster,  # noqa: F811
+    redis_cluster: RedisCluster,
     on_cluster: Directory,
 ) -> None:
     room = ROOMS[0]
@@ -136,7 +129,7 @@ async def test_a_slot_that_moves_while_nobody_speaks_is_subscribed_at_its_new_no
 
 
 async def test_one_connection_that_breaks_takes_only_its_own_rooms_along(
-    redis_cluster: RedisCluster,  # noqa: F811
+    redis_cluster: RedisCluster,
     on_cluster: Directory,
 ) -> None:
     broken, whole = redis_cluster.nodes
@@ -154,7 +147,7 @@ async def test_one_connection_that_breaks_takes_only_its_own_rooms_along(
 
 
 async def test_a_half_open_connection_is_noticed_and_what_was_missed_is_read(
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
 ) -> None:
     """Nothing passes, in neither direction, and no socket says so; the other process goes on by another way."""
     async with gate_to(redis_server.port) as gate:
@@ -183,7 +176,7 @@ async def test_a_half_open_connection_is_noticed_and_what_was_missed_is_read(
 
 
 async def test_a_server_that_is_away_for_a_while_is_asked_at_a_pace_and_every_room_is_heard_again(
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
 ) -> None:
     async with (
         gate_to(redis_server.port) as gate,
