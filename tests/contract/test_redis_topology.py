@@ -204,3 +204,24 @@ async def test_a_server_that_is_away_for_a_while_is_asked_at_a_pace_and_every_ro
             return lost == set(ROOMS)
 
         await eventually(told_of_the_loss)
+
+
+async def test_a_listener_that_is_cancelled_again_while_it_ends_leaves_no_connection(
+    redis_cluster: RedisCluster,
+) -> None:
+    """As whoever ends a process's tasks does, who cancels until they are gone."""
+    client = RedisClient(connect(redis_cluster.url, cluster=True))
+    presence = RedisPresence(client)
+    listener = presence.listener(lambda event: None)
+    running = asyncio.create_task(listener.run())
+    for room in ROOMS:
+        listener.follow(room, "g1", await enter_room(presence, room))
+    async with asyncio.timeout(10):
+        for room in ROOMS:
+            await listener.ready(room)
+    assert all(b"events" in node.ask("PUBSUB", "SHARDCHANNELS") for node in redis_cluster.nodes)
+    while not running.done():
+        running.cancel()
+        await asyncio.sleep(0)
+    await eventually(lambda: all(node.ask("PUBSUB", "SHARDCHANNELS") == b"*0\r\n" for node in redis_cluster.nodes))
+    await client.close()

@@ -108,6 +108,7 @@ class _Link:
     def start_reading(self) -> "asyncio.Task[Any]":
         if self.read is None:
             self.read = asyncio.create_task(self._read())
+            self.read.add_done_callback(_seen)
         return self.read
 
     def check(self, silence_s: float) -> None:
@@ -129,11 +130,17 @@ class _Link:
         return answer
 
     async def close(self) -> None:
+        """Waits for nothing, so that no cancellation comes between: the read ends a moment later."""
         if self.read is not None:
             self.read.cancel()
-            await asyncio.gather(self.read, return_exceptions=True)
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             await self._connection.disconnect(nowait=True)
+
+
+def _seen(read: "asyncio.Task[Any]") -> None:
+    """What a read ends with is no news where its link was closed meanwhile."""
+    if not read.cancelled():
+        read.exception()
 
 
 class ShardedPubSub:
@@ -196,6 +203,7 @@ class ShardedPubSub:
         self._links.clear()
         for link in links:
             await link.close()
+        await asyncio.gather(*(link.read for link in links if link.read is not None), return_exceptions=True)
 
     async def settle(self) -> None:
         """Subscribes every channel that has no node, where it is time to try. What fails stays for the next time.
