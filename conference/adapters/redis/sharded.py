@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import AuthenticationError, ConnectionError, MovedError, RedisError, ResponseError
 
-from conference.adapters.redis.connections import _Renewing
+from conference.adapters.redis.connections import RenewingConnection
 
 _READ_S: Final = 2.0
 _RETRY_S: Final = 0.2
@@ -90,7 +90,7 @@ class _Link:
         self.leaving: set[str] = set()
 
     async def open(self) -> None:
-        if isinstance(self._connection, _Renewing):
+        if isinstance(self._connection, RenewingConnection):
             self._connection.owner_renews = True
         connection: Any = self._connection
         await connection.connect()
@@ -101,7 +101,9 @@ class _Link:
         await self._connection.send_command(*words, check_health=False)
 
     async def ping(self) -> None:
-        if isinstance(self._connection, _Renewing) and (sign_in := self._connection.next_sign_in()) is not None:
+        connection = self._connection
+        sign_in = connection.next_sign_in() if isinstance(connection, RenewingConnection) else None
+        if sign_in is not None:
             await self.send(*sign_in)
         await self.send("PING")
 
@@ -121,7 +123,7 @@ class _Link:
         try:
             answer = await self._connection.read_response(timeout=_READ_S, disconnect_on_error=False, push_request=True)
         except AuthenticationError:
-            if not isinstance(self._connection, _Renewing):
+            if not isinstance(self._connection, RenewingConnection):
                 raise
             self._connection.sign_in_refused()
             answer = None
