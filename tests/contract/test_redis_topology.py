@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from redis.crc import key_slot
+from redis.exceptions import RedisClusterException
 
 from conference.adapters.redis.client import RedisClient, connect
 from conference.adapters.redis.presence import RedisPresence
@@ -144,6 +146,39 @@ async def test_one_connection_that_breaks_takes_only_its_own_rooms_along(
     after = whole.ask("CLIENT", "LIST", "TYPE", "pubsub")
     assert names
     assert all(name in after for name in names)
+
+
+async def test_slots_that_nobody_tells_take_only_the_rooms_that_lost_their_node_along(
+    redis_cluster: RedisCluster,
+    on_cluster: Directory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken, whole = redis_cluster.nodes
+    kept = [room for room in ROOMS if redis_cluster.owner_of(slot_of(room)) is whole]
+    before = whole.ask("CLIENT", "LIST", "TYPE", "pubsub")
+    asked = 0
+
+    async def no_map(*args: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise RedisClusterException("All slots are not covered after query all startup_nodes.")
+
+    redis: Any = on_cluster.client.redis
+    with monkeypatch.context() as patch:
+        patch.setattr(type(redis.nodes_manager), "initialize", no_map)
+        broken.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        await eventually(lambda: asked > 2)
+        for room in kept:
+            await on_cluster.tell(room, '"during"')
+        await eventually(lambda: all(on_cluster.texts(room) == ['"during"'] for room in kept))
+        names = [client.split(b" addr=")[1].split()[0] for client in before.split(b"\n") if b" addr=" in client]
+        after = whole.ask("CLIENT", "LIST", "TYPE", "pubsub")
+        assert names
+        assert all(name in after for name in names)
+    for room in ROOMS:
+        await on_cluster.tell(room, '"after"')
+    for room in ROOMS:
+        await eventually(lambda: on_cluster.texts(room)[-1:] == ['"after"'])  # noqa: B023
 
 
 async def test_a_half_open_connection_is_noticed_and_what_was_missed_is_read(
