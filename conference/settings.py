@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from conference.domain.addresses import is_loopback
+
 
 class Settings(BaseSettings):
     """A sentence a field on what it affects."""
@@ -247,8 +249,8 @@ class Settings(BaseSettings):
     def _cosmos_is_named(self) -> Self:
         if self.stores == "cosmos" and not self.cosmos_endpoint:
             raise ValueError("cosmos_endpoint has to name the account where stores is cosmos")
-        is_here = urlsplit(self.cosmos_endpoint).hostname in (None, "127.0.0.1", "localhost", "::1")
-        if self.cosmos_key is not None and not is_here:
+        host = urlsplit(self.cosmos_endpoint).hostname
+        if self.cosmos_key is not None and not (host is None or is_loopback(host)):
             raise ValueError("cosmos_key is for an emulator on this machine; a real account is entered by identity")
         return self
 

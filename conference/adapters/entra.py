@@ -15,7 +15,7 @@ from typing import Final
 from conference.adapters import jws
 from conference.adapters.caller_claims import check_audience, check_times, text_of, texts_of
 from conference.adapters.oidc import IssuerKeys
-from conference.adapters.public_keys import FetchJson
+from conference.adapters.public_keys import FetchJson, open_token
 from conference.domain.claims import Caller
 from conference.domain.ids import TenantId
 from conference.domain.policies import user_id_of
@@ -117,11 +117,7 @@ class EntraCallerVerifier:
         )
 
     async def verify(self, token: str, now: datetime) -> Caller:
-        sealed = jws.read_sealed(token, _PROFILE)
-        jwk = await self._keys.key(sealed.kid, now)
-        if jwk is None:
-            jws.refuse("unknown-kid")
-        claims = jws.open_sealed(sealed, jwk)
+        claims, jwk = await open_token(token, _PROFILE, self._keys, now)
         tenant = self._issuer.tenant_of(claims)
         if not self._issuer.owns(jwk, tenant):
             jws.refuse("iss")

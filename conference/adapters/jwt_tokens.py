@@ -5,13 +5,15 @@ its audience, so that one can never be used as another; its claims are a closed 
 decided here: the presence store burns a jti, that of a join token inside the atomic join.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from conference.adapters import jws
+from conference.adapters.public_keys import open_token
 from conference.domain.claims import (
     CONSENT_AUDIENCE,
     CONSENT_LIFETIME_MAX,
@@ -87,6 +89,25 @@ class _Tunnel(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, re
 _Shape = TypeVar("_Shape", bound=_Common)
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind(Generic[_Shape]):
+    """One kind of token: its claims, its `typ`, and how long it lives at most."""
+
+    shape: type[_Shape]
+    typ: str
+    lifetime: timedelta
+
+    @property
+    def profile(self) -> jws.Profile:
+        return jws.Profile(types=frozenset({self.typ}), algorithms=frozenset({"ES256"}))
+
+
+_JOIN: Final = _Kind(_Join, JOIN_TYP, JOIN_LIFETIME_MAX)
+_CONSENT: Final = _Kind(_Consent, CONSENT_TYP, CONSENT_LIFETIME_MAX)
+_SERVICE: Final = _Kind(_Service, SERVICE_TYP, SERVICE_LIFETIME)
+_TUNNEL: Final = _Kind(_Tunnel, TUNNEL_TYP, TUNNEL_LIFETIME)
+
+
 class JwtTokens:
     """Implements the port `Tokens`.
 
@@ -119,10 +140,10 @@ class JwtTokens:
             nbf=_seconds(claims.not_before),
             exp=_seconds(claims.expires_at),
         )
-        return await self._mint(body, JOIN_TYP, claims.not_before, JOIN_LIFETIME_MAX)
+        return await self._mint(body, _JOIN, claims.not_before)
 
     async def verify_join(self, token: str, now: datetime) -> JoinClaims:
-        body = await self._verify(token, _Join, JOIN_TYP, SIGNALING_AUDIENCE, JOIN_LIFETIME_MAX, now)
+        body = await self._verify(token, _JOIN, SIGNALING_AUDIENCE, now)
         return JoinClaims(
             participant_id=ParticipantId(body.sub),
             room_id=MeetingId(body.room_id),
@@ -148,10 +169,10 @@ class JwtTokens:
             nbf=_seconds(now),
             exp=_seconds(claims.expires_at),
         )
-        return await self._mint(body, CONSENT_TYP, now, CONSENT_LIFETIME_MAX)
+        return await self._mint(body, _CONSENT, now)
 
     async def verify_consent(self, token: str, now: datetime) -> ConsentClaims:
-        body = await self._verify(token, _Consent, CONSENT_TYP, CONSENT_AUDIENCE, CONSENT_LIFETIME_MAX, now)
+        body = await self._verify(token, _CONSENT, CONSENT_AUDIENCE, now)
         return ConsentClaims(
             consent_id=ConsentId(body.consent_id),
             user_id=UserId(body.sub),
@@ -162,10 +183,10 @@ class JwtTokens:
     async def mint_service(self, *, subject: str, audience: str, now: datetime) -> str:
         nbf = _seconds(now)
         body = _Service(iss=self._issuer, aud=audience, sub=subject, nbf=nbf, exp=nbf + _whole(SERVICE_LIFETIME))
-        return await self._mint(body, SERVICE_TYP, now, SERVICE_LIFETIME)
+        return await self._mint(body, _SERVICE, now)
 
     async def verify_service(self, token: str, *, audience: str, now: datetime) -> str:
-        return (await self._verify(token, _Service, SERVICE_TYP, audience, SERVICE_LIFETIME, now)).sub
+        return (await self._verify(token, _SERVICE, audience, now)).sub
 
     async def mint_tunnel(self, claims: TunnelClaims, now: datetime) -> str:
         body = _Tunnel(
@@ -178,10 +199,10 @@ class JwtTokens:
             nbf=_seconds(now),
             exp=_seconds(claims.expires_at),
         )
-        return await self._mint(body, TUNNEL_TYP, now, TUNNEL_LIFETIME)
+        return await self._mint(body, _TUNNEL, now)
 
     async def verify_tunnel(self, token: str, now: datetime) -> TunnelClaims:
-        body = await self._verify(token, _Tunnel, TUNNEL_TYP, TUNNEL_AUDIENCE, TUNNEL_LIFETIME, now)
+        body = await self._verify(token, _TUNNEL, TUNNEL_AUDIENCE, now)
         return TunnelClaims(
             participant_id=ParticipantId(body.sub),
             room_id=MeetingId(body.room_id),
@@ -190,41 +211,30 @@ class JwtTokens:
             expires_at=_time(body.exp),
         )
 
-    async def _mint(self, body: _Common, typ: str, now: datetime, lifetime: timedelta) -> str:
+    async def _mint(self, body: _Shape, kind: _Kind[_Shape], now: datetime) -> str:
         if self._signing is None:
             raise RuntimeError("this process has no signing keys")
-        if not 0 < body.exp - body.nbf <= _whole(lifetime):
+        if not 0 < body.exp - body.nbf <= _whole(kind.lifetime):
             raise ValueError("the token's lifetime is out of bounds")
         claims = msgspec.to_builtins(body)
-        msgspec.convert(claims, type(body))  # what we sign is what we would accept
+        msgspec.convert(claims, kind.shape)  # what we sign is what we would accept
         key = await self._signing.current(now)
-        return jws.sign(claims, typ=typ, kid=key.kid, pem=key.pem)
+        return jws.sign(claims, typ=kind.typ, kid=key.kid, pem=key.pem)
 
-    async def _verify(
-        self, token: str, shape: type[_Shape], typ: str, audience: str, lifetime: timedelta, now: datetime
-    ) -> _Shape:
-        sealed = jws.read_sealed(token, _PROFILES[typ])
-        jwk = await self._keys.key(sealed.kid, now)
-        if jwk is None:
-            jws.refuse("unknown-kid")
-        body = _shaped(jws.open_sealed(sealed, jwk), shape)
+    async def _verify(self, token: str, kind: _Kind[_Shape], audience: str, now: datetime) -> _Shape:
+        claims, _ = await open_token(token, kind.profile, self._keys, now)
+        body = _shaped(claims, kind.shape)
         if body.iss != self._issuer:
             jws.refuse("iss")
         if body.aud != audience:
             jws.refuse("aud")
-        if not 0 < body.exp - body.nbf <= _whole(lifetime):
+        if not 0 < body.exp - body.nbf <= _whole(kind.lifetime):
             jws.refuse("claims")
         if now + NBF_SKEW < _time(body.nbf):
             jws.refuse("nbf")
         if now >= _time(body.exp):
             jws.refuse("expired")
         return body
-
-
-_PROFILES: Final = {
-    typ: jws.Profile(types=frozenset({typ}), algorithms=frozenset({"ES256"}))
-    for typ in (JOIN_TYP, CONSENT_TYP, SERVICE_TYP, TUNNEL_TYP)
-}
 
 
 def _shaped(claims: dict[str, object], shape: type[_Shape]) -> _Shape:

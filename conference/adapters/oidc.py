@@ -12,7 +12,7 @@ from typing import Final
 
 from conference.adapters import jws
 from conference.adapters.caller_claims import check_audience, check_times, text_of, texts_of
-from conference.adapters.public_keys import FLOOR, MAX_AGE, CachedKeys, FetchJson
+from conference.adapters.public_keys import FLOOR, MAX_AGE, CachedKeys, FetchJson, open_token
 from conference.domain.claims import Caller
 from conference.domain.errors import Unavailable
 from conference.domain.ids import TenantId
@@ -85,11 +85,7 @@ class OidcCallerVerifier:
         self._keys = IssuerKeys(issuer, fetch_json, discovery_url=discovery_url, max_age=max_age, floor=floor)
 
     async def verify(self, token: str, now: datetime) -> Caller:
-        sealed = jws.read_sealed(token, _PROFILE)
-        jwk = await self._keys.key(sealed.kid, now)
-        if jwk is None:
-            jws.refuse("unknown-kid")
-        claims = jws.open_sealed(sealed, jwk)
+        claims, _ = await open_token(token, _PROFILE, self._keys, now)
         self._check(claims, now.timestamp())
         return self._caller(claims)
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from conference.adapters import jws
 from conference.domain.errors import Unavailable
-from conference.ports.tokens import SigningKeys
+from conference.ports.tokens import PublicKeys, SigningKeys
 
 FetchJson = Callable[[str], Awaitable[object]]  # raises Unavailable
 MAX_AGE: Final = timedelta(minutes=5)
@@ -23,6 +23,18 @@ MAX_KEYS: Final = 100
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 Jwk = Mapping[str, object]
+
+
+async def open_token(
+    token: str, profile: jws.Profile, keys: PublicKeys, now: datetime
+) -> tuple[dict[str, object], Jwk]:
+    """The claims of a token that one of the keys has signed, and that key. Raises Refused("token-refused"),
+    Unavailable."""
+    sealed = jws.read_sealed(token, profile)
+    jwk = await keys.key(sealed.kid, now)
+    if jwk is None:
+        jws.refuse("unknown-kid")
+    return jws.open_sealed(sealed, jwk), jwk
 
 
 class OwnPublicKeys:

@@ -1,4 +1,5 @@
-"""Which IP addresses a relay may reach: everything that is special is refused, in every notation.
+"""Which IP addresses a relay may reach: everything that is special is refused, in every notation. And which hosts are
+this machine, where less is asked for: only what says so plainly.
 
 An address may hide another one: IPv4-mapped and -compatible IPv6, NAT64, 6to4, Teredo. CVE-2026-27624 is a relay that
 looked at the outer form only. So an address is unwrapped before it is judged, and judged by all that it holds.
@@ -8,6 +9,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Final
 
 IpAddress = IPv4Address | IPv6Address
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _NAT64: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 _COMPATIBLE: Final = IPv6Network("::/96")
@@ -38,6 +41,12 @@ _SPECIAL: Final = tuple(
 )
 
 
+def is_loopback(host: str | None) -> bool:
+    """Whether an address's host, in lower case and without brackets, is this machine. What goes there may be in plain
+    text, or open by a key that everybody knows, so no other notation counts: `127.1`, `127.0.0.2`, `localhost.`"""
+    return host in _LOOPBACK
+
+
 def parse_address(text: str) -> IpAddress:
     """The address in `text`, without a zone. Raises ValueError."""
     return ip_address(text.partition("%")[0])
@@ -48,14 +57,6 @@ def unmapped(address: IpAddress) -> IpAddress:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the host of an address is `localhost` or an IP address of this machine."""
-    try:
-        return host == "localhost" or unmapped(ip_address(host)).is_loopback
-    except ValueError:
-        return False
 
 
 def _held(address: IpAddress) -> list[IpAddress]:

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from conference.domain.addresses import is_loopback, is_special
+from conference.domain.addresses import is_special, unmapped
 from conference.domain.ids import EventId, MeetingId, Redacted, TenantId, WebhookId
 from conference.domain.records import EventType
 
@@ -137,13 +137,24 @@ def parse_url(text: str, *, loopback: bool) -> WebhookUrl:
         raise ValueError("The url cannot be read.")
     if scheme not in _PORTS or "@" in parts.netloc or "#" in text or port == 0:
         raise ValueError("The url is https, without user name and fragment.")
-    on_this_machine = loopback and (_is_localhost(host) or is_loopback(host))
+    on_this_machine = loopback and _leads_here(host)
     if _is_inside(host) and not on_this_machine:
         raise ValueError("The url has to lead to a host on the public internet.")
     if scheme == "http" and not on_this_machine:
         raise ValueError("The url is https.")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return WebhookUrl(scheme, host, port or _PORTS[scheme], target)
+
+
+def _leads_here(host: str) -> bool:
+    """Whether a name or an address names this machine by itself, also in a notation that
+    `addresses.is_loopback` does not take."""
+    if _is_localhost(host):
+        return True
+    try:
+        return unmapped(ip_address(host)).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_localhost(host: str) -> bool:

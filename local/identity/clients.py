@@ -9,8 +9,9 @@ import hmac
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from conference.domain.addresses import is_loopback
+
 CLI_CLIENT_ID = "parley-cli"
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -43,7 +44,7 @@ class Clients:
             return False
         if asked == public or asked in (_endpoint(extra) for extra in self.extra_origins):
             return True
-        return asked[1] in LOOPBACK and asked[2] == public[2]
+        return is_loopback(asked[1]) and asked[2] == public[2]
 
     def allows_redirect(self, uri: str) -> bool:
         """True for an absolute address without fragment and user info whose origin is registered."""

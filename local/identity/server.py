@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from aiohttp import web
 
+from conference.domain.addresses import is_loopback
 from local.identity import pages
 from local.identity.authorize import Issue, Pick, Refuse, SendError, answer_address, decide
-from local.identity.clients import LOOPBACK, Clients, origin_of
+from local.identity.clients import Clients, origin_of
 from local.identity.faults import Switches, faulty, read_faults
 from local.identity.grants import Grant, Grants, InvalidGrant
 from local.identity.keys import KeySet
@@ -267,7 +268,7 @@ class Provider:
     def _back_channel(self, request: web.Request) -> str:
         """The origin that servers use: the one asked where that is loopback and not the edge, else the public one."""
         forwarded = "X-Forwarded-Host" in request.headers
-        if forwarded or request.url.host not in LOOPBACK:
+        if forwarded or not is_loopback(request.url.host):
             return self.public_url
         return f"http://{request.url.authority}"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from conference.domain.addresses import is_loopback
 from conference.settings import Settings
 from local.edge.addresses import lan_address
 from local.runner import machine, parent, profiles
@@ -20,7 +21,6 @@ from local.runner.supervisor import StartFailed, Supervisor
 
 ANY = ("0.0.0.0", "::")  # noqa: S104 - a value to compare with
 DEFAULT_PORTS = {"http": 80, "https": 443}
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def site_of(asked: Wish, port: int, lan: str) -> Site:
     scheme = "https" if asked.tls else "http"
     if asked.host in ANY:
         public, loopback = lan or "127.0.0.1", "127.0.0.1"
-    elif asked.host in LOOPBACK:
+    elif is_loopback(asked.host):
         public = loopback = "127.0.0.1" if asked.host == "localhost" else asked.host
     else:
         public = loopback = asked.host

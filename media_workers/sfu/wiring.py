@@ -10,15 +10,13 @@ import time
 from typing import Final, cast
 
 from conference import telemetry
-from conference.adapters.http_json import HttpJson
-from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.media.dtls import AiortcEndpoints
 from conference.adapters.media.reference import ReferenceEngine
-from conference.adapters.public_keys import RemotePublicKeys
 from conference.adapters.redis.client import RedisClient
 from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.adapters.redis.wiring import open_redis
 from conference.adapters.system import SystemClock
+from conference.adapters.worker_tokens import worker_tokens
 from conference.ports.forwarding import ForwardingEngine
 from conference.settings import Settings, settings
 from media_workers.sfu import engines
@@ -97,8 +95,6 @@ def build(chosen: Settings | None = None) -> tuple[Worker, RedisClient]:
         "the media engine is chosen",
         extra={"engine": choice.name, "workers": choice.workers, "reason": choice.reason},
     )
-    jwks_url = chosen.jwks_url or chosen.public_url.rstrip("/") + "/.well-known/jwks.json"
-    fetch = HttpJson(ca_file=chosen.ca_file, allow_http=chosen.environment != "production")
     server, close_redis = open_redis(chosen)
     redis = RedisClient(server, close=close_redis)
     addresses = media_addresses(chosen)
@@ -121,7 +117,7 @@ def build(chosen: Settings | None = None) -> tuple[Worker, RedisClient]:
     ports = WorkerPorts(
         engine=make_engine(choice, chosen.sfu_media_host, chosen.sfu_media_port),
         dtls=AiortcEndpoints(),
-        tokens=JwtTokens(issuer=chosen.public_url, keys=RemotePublicKeys(jwks_url, fetch)),
+        tokens=worker_tokens(chosen),
         nodes=RedisMediaNodes(redis),
         clock=SystemClock(),
         monotonic=time.monotonic,

@@ -12,9 +12,6 @@ from pydantic import SecretStr
 
 from conference import telemetry
 from conference.adapters.credentials import ProcessCredential
-from conference.adapters.http_json import HttpJson
-from conference.adapters.jwt_tokens import JwtTokens
-from conference.adapters.public_keys import RemotePublicKeys
 from conference.adapters.redis.client import RedisClient
 from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.adapters.redis.presence import RedisPresence
@@ -23,8 +20,8 @@ from conference.adapters.signing_keys import FileSigningKeys
 from conference.adapters.stores import open_chosen_stores
 from conference.adapters.system import SystemClock, SystemIds
 from conference.adapters.turn import TurnIceServers
+from conference.adapters.worker_tokens import worker_tokens
 from conference.domain.ids import Secret
-from conference.ports.tokens import SigningKeys
 from conference.protocol.http_origin import page_origins
 from conference.protocol.session import Limits
 from conference.protocol.topology import Rules
@@ -66,11 +63,13 @@ def build(chosen: Settings | None = None) -> Wiring:
     redis = RedisClient(server, observe=metrics.observe_redis)
     opened = open_chosen_stores(ids, chosen, credential)
     azure = _vault(chosen, credential)
+    # For the service tokens of the control link, and for tunnel tokens.
+    signing = azure.signing_keys(ids) if azure else FileSigningKeys(chosen.keys_folder, ids)
     services = Services(
         process_id=process_id,
         clock=SystemClock(),
         ids=ids,
-        tokens=_tokens(chosen, azure.signing_keys(ids) if azure else FileSigningKeys(chosen.keys_folder, ids)),
+        tokens=worker_tokens(chosen, signing),
         presence=RedisPresence(redis, process_id=process_id, room_ttl_s=chosen.room_ttl_seconds),
         nodes=RedisMediaNodes(redis),
         meetings=opened.stores.meetings,
@@ -111,14 +110,6 @@ def _vault(chosen: Settings, credential: ProcessCredential) -> "AzureAdapters | 
         return None
     made = import_module("conference.adapters.azure.wiring").AzureAdapters(chosen, credential)
     return cast("AzureAdapters", made)
-
-
-def _tokens(chosen: Settings, signing: SigningKeys) -> JwtTokens:
-    """Verifies with the API's published keys; signs service tokens for the control link, and tunnel tokens, with the
-    shared set."""
-    jwks_url = chosen.jwks_url or chosen.public_url.rstrip("/") + "/.well-known/jwks.json"
-    fetch = HttpJson(ca_file=chosen.ca_file, allow_http=chosen.environment != "production")
-    return JwtTokens(issuer=chosen.public_url, keys=RemotePublicKeys(jwks_url, fetch), signing=signing)
 
 
 def _ice_servers(chosen: Settings) -> TurnIceServers:

@@ -6,14 +6,13 @@ import time
 from typing import Final
 
 from conference import telemetry
-from conference.adapters.http_json import HttpJson
-from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.media.dtls import AiortcEndpoints
 from conference.adapters.media.srtp import SrtpContext
-from conference.adapters.public_keys import RemotePublicKeys
-from conference.adapters.redis.client import RedisClient, connect
+from conference.adapters.redis.client import RedisClient
 from conference.adapters.redis.presence import RedisPresence
+from conference.adapters.redis.wiring import open_redis
 from conference.adapters.system import SystemClock, SystemIds
+from conference.adapters.worker_tokens import worker_tokens
 from conference.protocol.http_origin import page_origins
 from conference.settings import Settings, settings
 from media_workers.tunnel.admission import Admission
@@ -37,8 +36,8 @@ def frame_services() -> Services:
 
 
 def build(chosen: Settings | None = None) -> tuple[TunnelWorker, tuple[str, int], RedisClient]:
-    """The worker, the host and port it is to bind, and the client to close after it. Raises pydantic.ValidationError.
-    Call it in the event loop."""
+    """The worker, the host and port it is to bind, and the client to close after it. Raises pydantic.ValidationError,
+    ValueError. Call it in the event loop."""
     chosen = chosen or settings()
     telemetry.configure("parley-tunnel", chosen)
     options = Options(
@@ -47,10 +46,8 @@ def build(chosen: Settings | None = None) -> tuple[TunnelWorker, tuple[str, int]
         sessions=chosen.tunnel_sessions,
     )
     metrics = Metrics()
-    redis = RedisClient(connect(chosen.redis_url, cluster=chosen.redis_cluster))
-    jwks_url = chosen.jwks_url or chosen.public_url.rstrip("/") + "/.well-known/jwks.json"
-    fetch = HttpJson(ca_file=chosen.ca_file, allow_http=chosen.environment != "production")
-    tokens = JwtTokens(issuer=chosen.public_url, keys=RemotePublicKeys(jwks_url, fetch))
-    admission = Admission(tokens, RedisPresence(redis), SystemClock(), metrics)
+    server, close_redis = open_redis(chosen)
+    redis = RedisClient(server, close=close_redis)
+    admission = Admission(worker_tokens(chosen), RedisPresence(redis), SystemClock(), metrics)
     worker = TunnelWorker(options, SystemIds(), metrics, frame_services(), admission)
     return worker, (chosen.tunnel_host, chosen.tunnel_port), redis

@@ -11,7 +11,7 @@ from conference.adapters.redis.client import RedisClient, connect
 from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.domain.ids import NodeId
 from conference.ports.presence import MediaNode, MediaNodes
-from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401
+from tests.support.redis import RedisServer
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.contract

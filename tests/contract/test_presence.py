@@ -17,14 +17,7 @@ from conference.adapters.redis.presence import RedisPresence
 from conference.domain.errors import Refused, Unavailable
 from conference.domain.ids import MeetingId, NodeId, ParticipantId, UserId
 from conference.ports.presence import Entered, MediaNode, Presence, Present, RoomEvent, RoomListener
-from tests.support.redis import (  # noqa: F401  # fixtures
-    RedisCluster,
-    RedisServer,
-    _redis_cluster_processes,
-    _redis_process,
-    redis_cluster,
-    redis_server,
-)
+from tests.support.redis import RedisCluster, RedisServer
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.contract
@@ -366,7 +359,7 @@ async def test_a_process_that_stops_beating_is_silent(presence: Presence) -> Non
     await eventually(two_are_silent)
 
 
-async def test_a_frozen_server_is_unavailable_soon_and_serves_again_after_it(redis_server: RedisServer) -> None:  # noqa: F811
+async def test_a_frozen_server_is_unavailable_soon_and_serves_again_after_it(redis_server: RedisServer) -> None:
     client = RedisClient(connect(redis_server.url))
     presence = RedisPresence(client)
     await presence.ping()
@@ -388,7 +381,7 @@ async def test_a_frozen_server_is_unavailable_soon_and_serves_again_after_it(red
     await client.close()
 
 
-async def test_a_listener_misses_nothing_when_its_connection_is_cut(redis_server: RedisServer) -> None:  # noqa: F811
+async def test_a_listener_misses_nothing_when_its_connection_is_cut(redis_server: RedisServer) -> None:
     client = RedisClient(connect(redis_server.url))
     presence = RedisPresence(client)
     start = (await enter(presence, person("ann"))).room.seq
@@ -416,7 +409,7 @@ async def test_a_token_is_used_once_and_not_by_whom_was_removed(presence: Presen
     assert await presence.burn(ROOM, bob, jti="t2", ttl_s=60) == Refused("removed")
 
 
-async def test_keys_of_a_room_share_a_slot_and_expire(redis_server: RedisServer) -> None:  # noqa: F811
+async def test_keys_of_a_room_share_a_slot_and_expire(redis_server: RedisServer) -> None:
     client = RedisClient(connect(redis_server.url))
     presence = RedisPresence(client)
     entered = await enter(presence, person("ann"), jti="j1")

@@ -19,14 +19,7 @@ from conference.domain.errors import Unavailable
 from conference.domain.ids import MeetingId
 from conference.ports.presence import RoomEvent
 from local.edge.certificates import Certificates
-from tests.support.redis import (  # noqa: F401  # fixtures
-    RedisCluster,
-    RedisServer,
-    _redis_cluster_processes,
-    _redis_process,
-    redis_cluster,
-    redis_server,
-)
+from tests.support.redis import RedisServer
 from tests.support.redis_gate import OBJECT_ID, Authority, Gate, gate_to
 from tests.support.rooms import enter_room
 from tests.support.waiting import eventually

@@ -4,23 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from redis.crc import key_slot
+from redis.exceptions import RedisClusterException
 
 from conference.adapters.redis.client import RedisClient, connect
 from conference.adapters.redis.presence import RedisPresence
 from conference.domain.errors import Unavailable
 from conference.domain.ids import MeetingId
 from conference.ports.presence import RoomEvent
-from tests.support.redis import (  # noqa: F401  # fixtures
-    RedisCluster,
-    RedisServer,
-    _redis_cluster_processes,
-    _redis_process,
-    redis_cluster,
-    redis_server,
-)
+from tests.support.redis import RedisCluster, RedisServer
 from tests.support.redis_gate import gate_to
 from tests.support.rooms import enter_room
 from tests.support.waiting import eventually
@@ -77,7 +72,7 @@ async def follow(make: Callable[[], RedisClient]) -> AsyncIterator[Directory]:
 
 
 @pytest.fixture
-async def on_cluster(redis_cluster: RedisCluster) -> AsyncIterator[Directory]:  # noqa: F811
+async def on_cluster(redis_cluster: RedisCluster) -> AsyncIterator[Directory]:
     async with follow(lambda: RedisClient(connect(redis_cluster.url, cluster=True))) as directory:
         yield directory
 
@@ -87,7 +82,7 @@ def slot_of(room: MeetingId) -> int:
 
 
 async def test_a_room_whose_slot_moves_is_heard_without_a_gap(
-    redis_cluster: RedisCluster,  # noqa: F811
+    redis_cluster: RedisCluster,
     on_cluster: Directory,
 ) -> None:
     """There and back, key by key, while every room is spoken in. A cluster refuses scripts on a slot that is half way
@@ -119,7 +114,7 @@ async def test_a_room_whose_slot_moves_is_heard_without_a_gap(
 
 
 async def test_a_slot_that_moves_while_nobody_speaks_is_subscribed_at_its_new_node(
-    redis_cluster: RedisCluster,  # noqa: F811
+    redis_cluster: RedisCluster,
     on_cluster: Directory,
 ) -> None:
     room = ROOMS[0]
@@ -136,7 +131,7 @@ async def test_a_slot_that_moves_while_nobody_speaks_is_subscribed_at_its_new_no
 
 
 async def test_one_connection_that_breaks_takes_only_its_own_rooms_along(
-    redis_cluster: RedisCluster,  # noqa: F811
+    redis_cluster: RedisCluster,
     on_cluster: Directory,
 ) -> None:
     broken, whole = redis_cluster.nodes
@@ -153,8 +148,41 @@ async def test_one_connection_that_breaks_takes_only_its_own_rooms_along(
     assert all(name in after for name in names)
 
 
+async def test_slots_that_nobody_tells_take_only_the_rooms_that_lost_their_node_along(
+    redis_cluster: RedisCluster,
+    on_cluster: Directory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken, whole = redis_cluster.nodes
+    kept = [room for room in ROOMS if redis_cluster.owner_of(slot_of(room)) is whole]
+    before = whole.ask("CLIENT", "LIST", "TYPE", "pubsub")
+    asked = 0
+
+    async def no_map(*args: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise RedisClusterException("All slots are not covered after query all startup_nodes.")
+
+    redis: Any = on_cluster.client.redis
+    with monkeypatch.context() as patch:
+        patch.setattr(type(redis.nodes_manager), "initialize", no_map)
+        broken.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        await eventually(lambda: asked > 2)
+        for room in kept:
+            await on_cluster.tell(room, '"during"')
+        await eventually(lambda: all(on_cluster.texts(room) == ['"during"'] for room in kept))
+        names = [client.split(b" addr=")[1].split()[0] for client in before.split(b"\n") if b" addr=" in client]
+        after = whole.ask("CLIENT", "LIST", "TYPE", "pubsub")
+        assert names
+        assert all(name in after for name in names)
+    for room in ROOMS:
+        await on_cluster.tell(room, '"after"')
+    for room in ROOMS:
+        await eventually(lambda: on_cluster.texts(room)[-1:] == ['"after"'])  # noqa: B023
+
+
 async def test_a_half_open_connection_is_noticed_and_what_was_missed_is_read(
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
 ) -> None:
     """Nothing passes, in neither direction, and no socket says so; the other process goes on by another way."""
     async with gate_to(redis_server.port) as gate:
@@ -183,7 +211,7 @@ async def test_a_half_open_connection_is_noticed_and_what_was_missed_is_read(
 
 
 async def test_a_server_that_is_away_for_a_while_is_asked_at_a_pace_and_every_room_is_heard_again(
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
 ) -> None:
     async with (
         gate_to(redis_server.port) as gate,
@@ -211,3 +239,24 @@ async def test_a_server_that_is_away_for_a_while_is_asked_at_a_pace_and_every_ro
             return lost == set(ROOMS)
 
         await eventually(told_of_the_loss)
+
+
+async def test_a_listener_that_is_cancelled_again_while_it_ends_leaves_no_connection(
+    redis_cluster: RedisCluster,
+) -> None:
+    """As whoever ends a process's tasks does, who cancels until they are gone."""
+    client = RedisClient(connect(redis_cluster.url, cluster=True))
+    presence = RedisPresence(client)
+    listener = presence.listener(lambda event: None)
+    running = asyncio.create_task(listener.run())
+    for room in ROOMS:
+        listener.follow(room, "g1", await enter_room(presence, room))
+    async with asyncio.timeout(10):
+        for room in ROOMS:
+            await listener.ready(room)
+    assert all(b"events" in node.ask("PUBSUB", "SHARDCHANNELS") for node in redis_cluster.nodes)
+    while not running.done():
+        running.cancel()
+        await asyncio.sleep(0)
+    await eventually(lambda: all(node.ask("PUBSUB", "SHARDCHANNELS") == b"*0\r\n" for node in redis_cluster.nodes))
+    await client.close()

@@ -17,7 +17,7 @@ from tests.interop.test_tunnel_gateway import Site, site  # noqa: F401  # fixtur
 from tests.support.engine import ENGINES, EngineFactory
 from tests.support.frame_client import FrameClient, TunnelledBrowser
 from tests.support.native_client import NativeParticipant
-from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
+from tests.support.redis import RedisServer
 from tests.support.sfu import Sfu, running_sfu
 from tests.support.udp_relay import UdpRelay
 from tests.support.waiting import eventually
@@ -139,7 +139,7 @@ async def _decodes_anew(browser: TunnelledBrowser, kind: str) -> None:
 @pytest.mark.parametrize("is_drained", [True, False])
 async def test_a_room_that_moves_to_another_node_or_loses_its_own_goes_on(
     site: Site,  # noqa: F811
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
     is_drained: bool,
 ) -> None:
     redis = RedisClient(connect(redis_server.url))

@@ -25,7 +25,7 @@ from media_workers.tunnel import ends
 from media_workers.tunnel.metrics import Metrics
 from media_workers.tunnel.worker import Options, TunnelWorker
 from tests.support.native_client import NativeParticipant
-from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
+from tests.support.redis import RedisServer
 from tests.support.sfu import Colour, Received
 from tests.support.site import Site, running_site
 from tests.support.waiting import eventually
@@ -106,7 +106,7 @@ class Room:
 
 
 @pytest.fixture
-async def room(redis_server: RedisServer) -> AsyncIterator[Room]:  # noqa: F811
+async def room(redis_server: RedisServer) -> AsyncIterator[Room]:
     gateways: list[TunnelWorker] = []
 
     @asynccontextmanager

@@ -9,7 +9,7 @@ from conference.domain.ids import ParticipantId
 from conference.domain.meetings import MeetingSettings, Role
 from conference.protocol import control as c
 from conference.protocol import messages as m
-from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401
+from tests.support.redis import RedisServer
 from tests.support.signaling import World
 from tests.support.waiting import eventually
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.interop
 
 
 @pytest.fixture
-async def world(redis_server: RedisServer) -> AsyncIterator[World]:  # noqa: F811
+async def world(redis_server: RedisServer) -> AsyncIterator[World]:
     async with aiohttp.ClientSession() as http:
         made = World(redis_server, http)
         await made.make_meeting()

@@ -16,7 +16,7 @@ import pytest
 from conference.domain.ids import MeetingId
 from conference.protocol import control as c
 from conference.protocol.session import Limits
-from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401
+from tests.support.redis import RedisServer
 from tests.support.signaling import QUICK, World, turn
 from tests.support.waiting import eventually
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.interop
 
 
 @pytest.fixture
-async def world(redis_server: RedisServer) -> AsyncIterator[World]:  # noqa: F811
+async def world(redis_server: RedisServer) -> AsyncIterator[World]:
     async with aiohttp.ClientSession() as http:
         made = World(redis_server, http)
         await made.make_meeting()

@@ -13,7 +13,7 @@ from conference.adapters.redis.client import RedisClient, connect
 from conference.adapters.redis.nodes import RedisMediaNodes
 from conference.domain.meetings import Role
 from tests.support.native_client import NativeParticipant
-from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
+from tests.support.redis import RedisServer
 from tests.support.sfu import Received, running_sfu
 from tests.support.signaling import QUICK, Person, Process, World
 from tests.support.waiting import eventually
@@ -23,7 +23,7 @@ PATIENT = replace(QUICK, resume_s=45.0)
 
 
 @pytest.fixture
-async def world(redis_server: RedisServer) -> AsyncIterator[World]:  # noqa: F811
+async def world(redis_server: RedisServer) -> AsyncIterator[World]:
     async with aiohttp.ClientSession() as http:
         made = World(redis_server, http)
         await made.make_meeting()

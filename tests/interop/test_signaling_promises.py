@@ -11,7 +11,7 @@ import pytest
 from conference.domain.meetings import Role
 from conference.protocol.session import Limits
 from tests.support.invariants import settles
-from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
+from tests.support.redis import RedisServer
 from tests.support.signaling import QUICK, Person, Process, World
 from tests.support.signaling_client import SignalingClient
 from tests.support.waiting import eventually
@@ -22,7 +22,7 @@ OUTAGE_S = 5.0
 
 
 @pytest.fixture
-async def world(redis_server: RedisServer) -> AsyncIterator[World]:  # noqa: F811
+async def world(redis_server: RedisServer) -> AsyncIterator[World]:
     async with aiohttp.ClientSession() as http:
         made = World(redis_server, http)
         await made.make_meeting()

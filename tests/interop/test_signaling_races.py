@@ -14,7 +14,7 @@ from conference.domain.errors import Unavailable
 from conference.ports.presence import RoomEvent
 from conference.protocol import control as c
 from conference.protocol.session import Limits
-from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
+from tests.support.redis import RedisServer
 from tests.support.signaling import QUICK, Process, World
 from tests.support.signaling_client import SignalingClient
 from tests.support.waiting import eventually
@@ -24,7 +24,7 @@ PATIENT = replace(QUICK, resume_s=45.0)
 
 
 @pytest.fixture
-async def world(redis_server: RedisServer) -> AsyncIterator[World]:  # noqa: F811
+async def world(redis_server: RedisServer) -> AsyncIterator[World]:
     async with aiohttp.ClientSession() as http:
         made = World(redis_server, http)
         await made.make_meeting()

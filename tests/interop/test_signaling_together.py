@@ -11,14 +11,14 @@ from conference.adapters.redis.client import RedisClient
 from conference.adapters.redis.presence import RedisPresence
 from conference.domain.errors import Refused
 from conference.ports.presence import Entered
-from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
+from tests.support.redis import RedisServer
 from tests.support.signaling import World
 
 pytestmark = pytest.mark.interop
 
 
 @pytest.fixture
-async def world(redis_server: RedisServer) -> AsyncIterator[World]:  # noqa: F811
+async def world(redis_server: RedisServer) -> AsyncIterator[World]:
     async with aiohttp.ClientSession() as http:
         made = World(redis_server, http)
         await made.make_meeting()

@@ -6,7 +6,6 @@ import pytest
 from tests.interop.test_tunnel_gateway import Site, site  # noqa: F401  # fixture
 from tests.support.frame_client import Arrived, TunnelledBrowser
 from tests.support.native_client import NativeParticipant
-from tests.support.redis import _redis_process, redis_server  # noqa: F401  # fixtures
 from tests.support.tunnel_client import Kind
 from tests.support.waiting import eventually
 

@@ -18,7 +18,7 @@ from media_workers.tunnel.metrics import Metrics
 from media_workers.tunnel.wiring import frame_services
 from media_workers.tunnel.worker import GATHER_S, Options, TunnelWorker
 from tests.support.native_client import NativeParticipant
-from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
+from tests.support.redis import RedisServer
 from tests.support.sfu import Sfu, running_sfu
 from tests.support.signaling import Person, Process, World
 from tests.support.tunnel_client import SUBPROTOCOL, Kind, SignalingOverTunnel, TunnelClient, TunnelledParticipant
@@ -71,7 +71,7 @@ class Site:
 
 
 @pytest.fixture
-async def site(redis_server: RedisServer) -> AsyncIterator[Site]:  # noqa: F811
+async def site(redis_server: RedisServer) -> AsyncIterator[Site]:
     async with aiohttp.ClientSession() as http:
         world = World(redis_server, http)
         await world.make_meeting()

@@ -12,7 +12,6 @@ from conference.protocol.tunnel import control as c
 from conference.protocol.tunnel.frame import Frame, FrameType, decode_all, encode
 from tests.interop.test_tunnel_gateway import Site, site  # noqa: F401  # fixture
 from tests.interop.test_tunnel_tokens import _minted
-from tests.support.redis import _redis_process, redis_server  # noqa: F401  # fixtures
 from tests.support.tunnel_client import SUBPROTOCOL, SignalingOverTunnel, TunnelClient
 from tests.support.waiting import eventually
 

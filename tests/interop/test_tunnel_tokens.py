@@ -16,7 +16,7 @@ from conference.protocol.tunnel import control as c
 from conference.protocol.tunnel.frame import Frame, FrameType, encode
 from tests.interop.test_tunnel_gateway import WIRES, Site, _see_each_other, site  # noqa: F401  # fixture
 from tests.support.native_client import NativeParticipant
-from tests.support.redis import RedisServer, _redis_process, redis_server  # noqa: F401  # fixtures
+from tests.support.redis import RedisServer
 from tests.support.sfu import running_sfu
 from tests.support.signaling import TUNNEL_URL
 from tests.support.signaling_client import SignalingClient
@@ -106,7 +106,7 @@ async def test_the_token_says_where_and_until_when_in_the_dialect_that_is_spoken
 
 async def test_a_room_that_moves_to_another_node_is_followed_with_another_token(
     site: Site,  # noqa: F811
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
 ) -> None:
     world = site.world
     redis = RedisClient(connect(redis_server.url))

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.interop.test_tunnel_gateway import Site, site  # noqa: F401  # fixture
-from tests.support.redis import _redis_process, redis_server  # noqa: F401  # fixtures
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
 

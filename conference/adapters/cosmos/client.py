@@ -22,6 +22,7 @@ from azure.cosmos.exceptions import CosmosBatchOperationError, CosmosHttpRespons
 
 from conference.adapters.azure.calls import NO_RETRIES
 from conference.adapters.cosmos.containers import ContainerDefinition
+from conference.domain.addresses import is_loopback
 from conference.domain.errors import Unavailable
 from conference.domain.ids import Secret
 
@@ -43,7 +44,6 @@ _IN_FLIGHT: Final = (
 _AWAY_TRIES: Final = 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.4
 _FRESH_READS: Final = frozenset({"Strong", "BoundedStaleness"})
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,7 @@ class CosmosDatabase:
         credential: AsyncTokenCredential | None = None,
         patience: Patience | None = None,
     ) -> None:
-        host = urlsplit(endpoint).hostname
-        if key is not None and host not in _LOOPBACK:
+        if key is not None and not is_loopback(urlsplit(endpoint).hostname):
             raise ValueError("a Cosmos DB key is for an emulator on this machine; enter a real account by identity")
         if key is None and credential is None:
             raise ValueError("Cosmos DB needs a credential, or the key of an emulator")

@@ -41,9 +41,9 @@ from conference.adapters.redis.connections import (
     SharedTls,
 )
 from conference.adapters.redis.passwords import Passwords, TokenCredential
+from conference.domain.addresses import is_loopback
 from conference.domain.errors import Unavailable
 
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 SOCKET_TIMEOUT_S: Final = 2.0
 CONNECT_TIMEOUT_S: Final = 1.0
 HEALTH_CHECK_S: Final = 15
@@ -132,7 +132,7 @@ def connect(
 def _passwords(credential: TokenCredential, options: dict[str, Any], has_tls: bool) -> Passwords:
     if options.pop("password", None):
         raise ValueError("the Redis address holds a password, but tokens of Entra ID are to be used")
-    if not has_tls and options.get("host") not in LOOPBACK:
+    if not has_tls and not is_loopback(options.get("host")):
         raise ValueError("tokens of Entra ID go to Redis by TLS only: use a rediss address")
     return Passwords(credential, user_name=options.pop("username", None) or "")
 

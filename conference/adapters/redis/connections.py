@@ -61,19 +61,18 @@ class _Ticket(CredentialProvider):
     def __init__(self, passwords: Passwords) -> None:
         self.passwords = passwords
         self.used: Password | None = None
-        self.tried = 0  # the serial of the last password that was sent
+        self.tried: Password | None = None  # the last one that was sent
 
     async def get_credentials_async(self) -> tuple[str, str]:
-        self.used = await self.passwords.get()
-        self.tried = self.used.serial
+        self.used = self.tried = await self.passwords.get()
         return self.used.user_name, self.used.token
 
     def newer(self) -> Password | None:
-        return self.passwords.newer_than(self.tried)
+        return self.passwords.newer_than(self.tried.serial if self.tried is not None else 0)
 
 
-class _Renewing(PlainConnection):
-    """Mixed into a connection of redis-py. `credential_provider` gives what it signs in with."""
+class RenewingConnection(PlainConnection):
+    """`credential_provider` gives what it signs in with. Without TLS: on loopback."""
 
     def __init__(self, *, credential_provider: Passwords, **kwargs: Any) -> None:
         self._ticket = _Ticket(credential_provider)
@@ -101,14 +100,13 @@ class _Renewing(PlainConnection):
         password = self._ticket.newer()
         if password is None:
             return None
-        self._ticket.tried = password.serial
+        self._ticket.tried = password
         return "AUTH", password.user_name, password.token
 
     def sign_in_refused(self) -> None:
         """For the owner: the server did not take the last AUTH. It goes by the former one."""
-        newest = self._ticket.passwords.newer_than(self._ticket.tried - 1)
-        if newest is not None:
-            self._ticket.passwords.refused(newest)
+        if self._ticket.tried is not None:
+            self._ticket.passwords.refused(self._ticket.tried)
 
     async def _renew(self) -> None:
         newer, used = self._ticket.newer(), self._ticket.used
@@ -117,7 +115,7 @@ class _Renewing(PlainConnection):
         if used is not None and self._ticket.passwords.has_run_out(used):
             await self.disconnect(nowait=True)  # the command connects again, with the new one
             return
-        self._ticket.tried = newer.serial
+        self._ticket.tried = newer
         try:
             packed = self.pack_command("AUTH", newer.user_name, newer.token)
             await super().send_packed_command(packed, check_health=False)
@@ -132,11 +130,7 @@ class _Renewing(PlainConnection):
             raise
 
 
-class RenewingConnection(_Renewing):
-    """Without TLS: on loopback."""
-
-
-class RenewingTls(_Renewing, SharedTls):
+class RenewingTls(RenewingConnection, SharedTls):
     """With TLS."""
 
 

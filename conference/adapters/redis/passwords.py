@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from redis.credentials import CredentialProvider
 from redis.exceptions import ConnectionError
 
 from conference.protocol import strict_json
@@ -56,7 +55,7 @@ class Password:
     expires_at: float
 
 
-class Passwords(CredentialProvider):
+class Passwords:
     """The process's password. `user_name` empty: the `oid` that the token names.
 
     redis-py's own renewal (StreamingCredentialProvider) is not used: its pools send AUTH on connections that another
@@ -120,10 +119,6 @@ class Passwords(CredentialProvider):
         if password.serial > self._refused:
             self._refused = password.serial
             _log.warning("Redis refused a token", extra={"serial": password.serial})
-
-    async def get_credentials_async(self) -> tuple[str, str]:
-        password = await self.get()
-        return password.user_name, password.token
 
     def _ask(self) -> asyncio.Task[None] | None:
         """The request that is under way, or a new one; None where it is too early to ask again."""

@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import AuthenticationError, ConnectionError, MovedError, RedisError, ResponseError
 
-from conference.adapters.redis.connections import _Renewing
+from conference.adapters.redis.connections import RenewingConnection
 
 _READ_S: Final = 2.0
 _RETRY_S: Final = 0.2
@@ -90,7 +90,7 @@ class _Link:
         self.leaving: set[str] = set()
 
     async def open(self) -> None:
-        if isinstance(self._connection, _Renewing):
+        if isinstance(self._connection, RenewingConnection):
             self._connection.owner_renews = True
         connection: Any = self._connection
         await connection.connect()
@@ -101,13 +101,16 @@ class _Link:
         await self._connection.send_command(*words, check_health=False)
 
     async def ping(self) -> None:
-        if isinstance(self._connection, _Renewing) and (sign_in := self._connection.next_sign_in()) is not None:
+        connection = self._connection
+        sign_in = connection.next_sign_in() if isinstance(connection, RenewingConnection) else None
+        if sign_in is not None:
             await self.send(*sign_in)
         await self.send("PING")
 
     def start_reading(self) -> "asyncio.Task[Any]":
         if self.read is None:
             self.read = asyncio.create_task(self._read())
+            self.read.add_done_callback(_seen)
         return self.read
 
     def check(self, silence_s: float) -> None:
@@ -120,7 +123,7 @@ class _Link:
         try:
             answer = await self._connection.read_response(timeout=_READ_S, disconnect_on_error=False, push_request=True)
         except AuthenticationError:
-            if not isinstance(self._connection, _Renewing):
+            if not isinstance(self._connection, RenewingConnection):
                 raise
             self._connection.sign_in_refused()
             answer = None
@@ -129,11 +132,17 @@ class _Link:
         return answer
 
     async def close(self) -> None:
+        """Waits for nothing, so that no cancellation comes between: the read ends a moment later."""
         if self.read is not None:
             self.read.cancel()
-            await asyncio.gather(self.read, return_exceptions=True)
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             await self._connection.disconnect(nowait=True)
+
+
+def _seen(read: "asyncio.Task[Any]") -> None:
+    """What a read ends with is no news where its link was closed meanwhile."""
+    if not read.cancelled():
+        read.exception()
 
 
 class ShardedPubSub:
@@ -196,6 +205,7 @@ class ShardedPubSub:
         self._links.clear()
         for link in links:
             await link.close()
+        await asyncio.gather(*(link.read for link in links if link.read is not None), return_exceptions=True)
 
     async def settle(self) -> None:
         """Subscribes every channel that has no node, where it is time to try. What fails stays for the next time.

@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError
 
 from conference.adapters.redis import passwords
 from conference.adapters.redis.client import connect
+from conference.adapters.redis.connections import RenewingConnection
 from conference.adapters.redis.passwords import Passwords, object_id_of
 from tests.support.redis_gate import Token
 
@@ -61,7 +62,7 @@ async def settled() -> None:
 async def test_many_connections_at_once_ask_once_and_sign_in_as_the_object_id() -> None:
     credential = Credential()
     source = made(credential)
-    found = await asyncio.gather(*(source.get_credentials_async() for _ in range(20)))
+    found = [(each.user_name, each.token) for each in await asyncio.gather(*(source.get() for _ in range(20)))]
     assert credential.asked == 1
     assert set(found) == {("me", jwt(oid="me", n=1))}
     assert jwt(oid="me", n=1) not in repr(await source.get())
@@ -240,3 +241,21 @@ def test_an_address_that_does_not_go_with_tokens_is_refused(url: str, problem: s
     with pytest.raises(ValueError, match=problem) as refused:
         connect(url, credential=Credential())
     assert "secret" not in str(refused.value)
+
+
+async def test_a_late_refusal_is_about_the_token_that_was_sent() -> None:
+    """Where its owner signs a connection in anew, and a newer token comes before the answer does."""
+    credential = Credential()
+    source = made(credential)
+    connection: Any = RenewingConnection(credential_provider=source)
+    signed_in = await connection.credential_provider.get_credentials_async()
+    for number in (2, 3):
+        credential.now += LIFE_S - 300
+        source.newer_than(number - 1)
+        await settled()
+        if number == 2:
+            assert connection.next_sign_in() == ("AUTH", "me", jwt(oid="me", n=2))
+    connection.sign_in_refused()
+    assert signed_in == ("me", jwt(oid="me", n=1))
+    assert (await source.get()).serial == 3
+    assert connection.next_sign_in() == ("AUTH", "me", jwt(oid="me", n=3))
