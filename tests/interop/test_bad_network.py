@@ -146,8 +146,7 @@ def test_a_rate_lets_no_more_through_and_its_queue_drops_the_rest() -> None:
         took = time.monotonic() - began
         counted = network.counts()
     assert len(came) < 200 * took
-    missing = 1_000 - len(came)
-    assert 100 < missing <= counted.near.dropped[0] < missing + 20  # the kernel sends a little of its own
+    assert counted.near.dropped[0] == 1_000 - len(came) > 100
 
 
 def test_a_link_that_is_down_lets_nothing_through_and_a_state_that_is_none_changes_nothing() -> None:
