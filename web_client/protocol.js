@@ -9,7 +9,6 @@ export { Api, Problem } from './protocol/api.js';
 export { Backoff } from './protocol/backoff.js';
 export { Call } from './protocol/call.js';
 export { Emitter } from './protocol/events.js';
-export { Ladder } from './protocol/ladder.js';
 export { Room } from './protocol/room.js';
 export { SignIn, claimsOf } from './protocol/signin.js';
 export { Signaling } from './protocol/signaling.js';

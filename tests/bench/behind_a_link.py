@@ -29,9 +29,16 @@ class Site:
     folder: Path
 
     async def sits_down(
-        self, stack: AsyncExitStack, person: Person, devices: Devices, probe: Path, script: str, *, is_behind: bool
+        self,
+        stack: AsyncExitStack,
+        person: Person,
+        devices: Devices,
+        *,
+        is_behind: bool,
+        probe: Path | None = None,
+        script: str = "",
     ) -> Visitor:
-        """Somebody signed in, behind the link or at its near end."""
+        """Somebody signed in, behind the link or at its near end; the rest is as of `visiting.sit_down`."""
         flags = [browser.trusting(self.system.data_dir / "tls" / "leaf.pem")]
         program = browser.executable()
         assert program is not None

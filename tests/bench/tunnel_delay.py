@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from playwright.async_api import expect
-
 from tests.bench.behind_a_link import Site, site
 from tests.bench.onsets import MICROPHONE, PROBE, SOUND_OF, matched
 from tests.bench.process_tree import come_first
@@ -117,8 +115,7 @@ class Meeting:
         near, far = self._near, self._far
         self._count += 1
         name = f"{self._count}-{way}"
-        await far.page.goto(f"/m/{self._meeting_id}" + (f"?way={way}" if way else ""))
-        await expect(far.page.get_by_test_id("join-button")).to_be_visible()
+        await far.open_meeting(self._meeting_id, way)
         await far.join(consent=None)
         carries = await far.evaluate("() => parley.call.transports.tunnel?.kind ?? ''")
         if carries != KINDS[way]:
@@ -156,7 +153,7 @@ def _tell(way: str, link: State, heard: Heard, latest_us: int) -> None:
 async def _measure(place: Site, ways: Sequence[tuple[str, State]]) -> list[Heard]:
     async with AsyncExitStack() as stack:
         near, far = [
-            await place.sits_down(stack, person, _signalling(person, place.folder), PROBE, "", is_behind=is_behind)
+            await place.sits_down(stack, person, _signalling(person, place.folder), probe=PROBE, is_behind=is_behind)
             for person, is_behind in ((RED, False), (GREEN, True))
         ]
         meeting_id = await near.create_meeting(recording=False)

@@ -17,7 +17,7 @@ async def sit_down(
     system: System,
     person: Person,
     devices: Devices,
-    probe: Path,
+    probe: Path | None = None,
     script: str = "",
     *,
     flags: Sequence[str] = (),
@@ -29,7 +29,8 @@ async def sit_down(
     chromium = await stack.enter_async_context(browser.launched(playwright, devices, flags, program=program))
     context = await browser.context_of(chromium, base_url=system.url, runs_anything=True)
     visitor = Visitor(person, await context.new_page())
-    await visitor.page.add_init_script(path=probe)
+    if probe:
+        await visitor.page.add_init_script(path=probe)
     if script:
         await visitor.page.add_init_script(script)
     await visitor.sign_in()

@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from playwright.async_api import expect
-
 from tests.bench.behind_a_link import Site, site
-from tests.bench.onsets import PROBE
 from tests.bench.process_tree import come_first
 from tests.bench.results import Result
 from tests.support import media
@@ -65,9 +62,8 @@ async def _counted(place: Site, near: Visitor, far: Visitor) -> tuple[Report, Re
 async def _by(place: Site, near: Visitor, meeting_id: str, rung: Rung) -> float:
     async with AsyncExitStack() as stack:
         devices = media.make_devices(GREEN, place.folder)
-        far = await place.sits_down(stack, GREEN, devices, PROBE, rung.script, is_behind=True)
-        await far.page.goto(f"/m/{meeting_id}" + (f"?way={rung.way}" if rung.way else ""))
-        await expect(far.page.get_by_test_id("join-button")).to_be_visible()
+        far = await place.sits_down(stack, GREEN, devices, script=rung.script, is_behind=True)
+        await far.open_meeting(meeting_id, rung.way)
         await far.join(consent=None)
         await far.control("camera").click()
         for one, other in ((near, far), (far, near)):
@@ -90,7 +86,7 @@ async def _by(place: Site, near: Visitor, meeting_id: str, rung: Rung) -> float:
 async def _all(place: Site) -> list[float]:
     async with AsyncExitStack() as stack:
         devices = media.make_devices(RED, place.folder)
-        near = await place.sits_down(stack, RED, devices, PROBE, "", is_behind=False)
+        near = await place.sits_down(stack, RED, devices, is_behind=False)
         meeting_id = await near.create_meeting(recording=False)
         await near.join(consent=None)
         await near.control("camera").click()

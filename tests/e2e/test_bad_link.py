@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.async_api import Playwright, expect
+from playwright.async_api import Playwright
 
 from tests.support import browser as chromium
 from tests.support import media
@@ -18,7 +18,7 @@ from tests.support.bad_network import GOOD, BadNetwork, State, bad_network
 from tests.support.media import GREEN, RED, Person
 from tests.support.network import E2E_HOSTS, E2E_SUBNET, NoNetwork
 from tests.support.system import System, running
-from tests.support.visitor import Visitor
+from tests.support.visitor import Visitor, see_and_hear_each_other
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240), pytest.mark.allow_hosts(E2E_HOSTS)]
 
@@ -76,12 +76,9 @@ async def test_people_see_and_hear_each_other_over_a_bad_link(
         meeting_id = await near.create_meeting(recording=False)
         await near.join(consent=None)
         before = place.network.both(BAD)
-        await far.page.goto(f"/m/{meeting_id}" + (f"?way={way}" if way else ""))
-        await expect(far.page.get_by_test_id("join-button")).to_be_visible()
+        await far.open_meeting(meeting_id, way)
         await far.join(consent=None)
-        for one, other in ((near, far), (far, near)):
-            await one.sees(other, frames_per_second=5)
-            await one.hears(other)
+        await see_and_hear_each_other(near, far, frames_per_second=5)
         assert await far.evaluate("parley.call.transports.tunnel?.kind ?? ''") == KINDS[way]
         after = place.network.counts()
     assert after.near.lost[0] > before.near.lost[0]

@@ -29,7 +29,7 @@ from tests.support.network import E2E_HOSTS, E2E_SUBNET, NoNetwork, Pair, obstac
 from tests.support.proxies import buffering_proxy, squid
 from tests.support.system import System, running
 from tests.support.tunnel_guest import Guest, Wanted
-from tests.support.visitor import Visitor, wait_for
+from tests.support.visitor import Visitor, meet, see_and_hear_each_other, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240), pytest.mark.allow_hosts(E2E_HOSTS)]
 
@@ -170,13 +170,8 @@ async def _uses(visitor: Visitor, rungs: tuple[str, ...]) -> None:
 async def _meet_by(arrives: Arrives, *rungs: str) -> tuple[Visitor, Visitor]:
     """Somebody behind the firewall and somebody before it get each other's picture and voice; by one of these rungs."""
     alex, blair = await asyncio.gather(arrives(RED, False), arrives(GREEN, True))
-    meeting_id = await alex.create_meeting(recording=False)
-    await alex.join(consent=None)
-    await blair.open_meeting(meeting_id)
-    await blair.join(consent=None)
-    for one, other in ((alex, blair), (blair, alex)):
-        await one.sees(other)
-        await one.hears(other)
+    await meet(alex, blair)
+    await see_and_hear_each_other(alex, blair)
     await _uses(blair, rungs)
     await _uses(alex, ("udp",))
     return alex, blair
@@ -201,9 +196,7 @@ async def _goes_by_tunnel(alex: Visitor, blair: Visitor, kind: str) -> None:
     await wait_for(by_it, f"{blair.person.login} goes by the tunnel's {kind}", CONNECTED_WITHIN_S)
     await wait_for(lambda: blair.evaluate("globalThis.told?.includes('way')"), "the page tells it")
     await screenshot(blair.page, SCREENSHOTS, f"ladder-{kind}")
-    for one, other in ((alex, blair), (blair, alex)):
-        await one.sees(other)
-        await one.hears(other)
+    await see_and_hear_each_other(alex, blair)
     await _uses(alex, ("udp",))
 
 
@@ -345,13 +338,8 @@ async def test_where_a_proxy_drops_upgrade_and_udp_is_open_only_signaling_takes_
         place.wall.permit(place.relay_by("tcp", INTERCEPTING), "meta l4proto udp")
         place.wall.redirect(edge, HTTPS, place.relay, INTERCEPTING)
         alex, blair = await asyncio.gather(arrives(RED, False), arrives(GREEN, True, (), tmp_path / "leaf.pem"))
-        meeting_id = await alex.create_meeting(recording=False)
-        await alex.join(consent=None)
-        await blair.open_meeting(meeting_id)
-        await blair.join(consent=None)
-        for one, other in ((alex, blair), (blair, alex)):
-            await one.sees(other)
-            await one.hears(other)
+        await meet(alex, blair)
+        await see_and_hear_each_other(alex, blair)
         assert await blair.evaluate("[parley.call.ladder.way, parley.call.ladder.wire]") == ["signaling", "longpoll"]
     assert proxy.upgrades > 0
 

@@ -12,7 +12,7 @@ from tests.support import browser as chromium
 from tests.support.browser import screenshot
 from tests.support.media import GREEN, RED, make_devices
 from tests.support.system import System
-from tests.support.visitor import Visitor, wait_for
+from tests.support.visitor import Visitor, meet, see_and_hear_each_other, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -45,8 +45,8 @@ LOSE: Final = """() => {
   };
 }"""
 KINDS: Final = {"websocket": "websocket", "stream": "streaming", "poll": "longpoll"}
-
-
+WAY: Final = "[parley.call.ladder.way, parley.call.transports.isTunnelled]"
+ALONE_S: Final = 10.0  # a call that does not come up takes the tunnel after four
 # As Firefox and Safari are: their pages have none.
 NO_PROCESSORS: Final = "delete globalThis.MediaStreamTrackProcessor"
 
@@ -54,22 +54,16 @@ NO_PROCESSORS: Final = "delete globalThis.MediaStreamTrackProcessor"
 async def _meet(arrive: Arrive, way: str, *scripts: str) -> tuple[Visitor, Visitor]:
     """One by WebRTC, and one by the tunnel, whose page runs the scripts first, without WebRTC where there are none."""
     direct, tunnelled = await asyncio.gather(arrive(RED), arrive(GREEN))
-    meeting_id = await direct.create_meeting(recording=False)
-    await direct.join(consent=None)
     for script in scripts or (NO_WEBRTC,):
         await tunnelled.page.add_init_script(script)
-    await tunnelled.page.goto(f"/m/{meeting_id}?way={way}")
-    await expect(tunnelled.page.get_by_test_id("join-button")).to_be_visible()
-    await tunnelled.join(consent=None)
+    await meet(direct, tunnelled, way)
     return direct, tunnelled
 
 
 @pytest.mark.parametrize("way", KINDS)
 async def test_a_browser_in_the_tunnel_is_seen_and_heard_and_sees_and_hears(arrive: Arrive, way: str) -> None:
     direct, tunnelled = await _meet(arrive, way)
-    for one, other in ((tunnelled, direct), (direct, tunnelled)):
-        await one.sees(other)
-        await one.hears(other)
+    await see_and_hear_each_other(tunnelled, direct)
     assert await tunnelled.evaluate("globalThis.connections ?? 0") == 0
     assert await tunnelled.evaluate("parley.call.transports.tunnel.kind") == KINDS[way]
     assert any(one["framesDecoded"] for one in await tunnelled.evaluate("parley.stats()"))
@@ -79,6 +73,18 @@ async def test_a_browser_in_the_tunnel_is_seen_and_heard_and_sees_and_hears(arri
     await direct.hears_nothing_of(tunnelled)
     await tunnelled.control("microphone").click()
     await direct.hears(tunnelled)
+
+
+async def test_whoever_sits_alone_and_is_joined_then_stays_on_webrtc(arrive: Arrive) -> None:
+    alex = await arrive(RED)
+    meeting_id = await alex.create_meeting(recording=False)
+    await alex.join(consent=None)
+    blair, _ = await asyncio.gather(arrive(GREEN), asyncio.sleep(ALONE_S))
+    assert await alex.evaluate(WAY) == ["direct", False]
+    await blair.open_meeting(meeting_id)
+    await blair.join(consent=None)
+    await see_and_hear_each_other(alex, blair)
+    assert [await visitor.evaluate(WAY) for visitor in (alex, blair)] == [["direct", False]] * 2
 
 
 async def test_a_browser_without_track_processors_is_seen_and_heard_all_the_same(arrive: Arrive) -> None:

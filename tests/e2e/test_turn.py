@@ -17,11 +17,11 @@ from tests.support import media
 from tests.support.media import GREEN, RED, Person
 from tests.support.relay_only import relay_only
 from tests.support.system import System, running
-from tests.support.visitor import Visitor
+from tests.support.visitor import Visitor, meet, see_and_hear_each_other
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
-# Every connection of the page is relayed, over the transport under test.
+# The nominated pairs of each connection of the page: [candidateType, relayProtocol] of the local candidate.
 _PAIRS: Final = """async () => {
   const {transports, mesh} = globalThis.parley.call;
   const found = [];
@@ -71,13 +71,9 @@ async def relayed(system: System, playwright: Playwright, tmp_path: Path) -> Asy
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
 async def test_a_call_that_may_only_be_relayed_is_seen_and_heard(relayed: Relayed, transport: str) -> None:
     alex, blair = await asyncio.gather(relayed(RED, transport), relayed(GREEN, transport))
-    meeting_id = await alex.create_meeting(recording=False)
-    await alex.join(consent=None)
-    await blair.open_meeting(meeting_id)
-    await blair.join(consent=None)
-    for one, other in ((alex, blair), (blair, alex)):
-        await one.sees(other)
-        await one.hears(other)
+    await meet(alex, blair)
+    await see_and_hear_each_other(alex, blair)
+    for one in (alex, blair):
         pairs = await one.evaluate(_PAIRS)
         assert pairs
         assert {tuple(pair) for pair in pairs} == {("relay", transport)}, re.sub(r"\s+", " ", str(pairs))

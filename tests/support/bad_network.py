@@ -21,6 +21,9 @@ PROGRAM: Final = "parley-tun"
 ANSWER_S: Final = 10.0
 _NICENESS: Final = -15  # a link that waits for a core would add a delay of its own
 
+# Not where the kernel has none.
+_NO_IPV6: Final = 'cd "/proc/sys/net/ipv6/conf/$0" 2>/dev/null || exit 0; echo 1 >disable_ipv6'
+
 State = Mapping[str, float | bool | None]
 GOOD: Final[State] = {}
 
@@ -122,8 +125,10 @@ def bad_network(purpose: str, subnet: str, *, seed: int = 1) -> Iterator[BadNetw
 
 
 def _set_up(made: Pair) -> None:
-    """Nothing but what is sent goes over the link: no IPv6 of the kernel's own, which would draw from the seed too."""
-    run("ip", "link", "set", made.near, "addrgenmode", "none")
+    """Nothing but what is sent goes over the link. The kernel's own IPv6 (solicitations, reports of groups) and
+    services that find each other by multicast would be counted, and draw from the seed too."""
     run("ip", "link", "set", made.far, "netns", made.namespace)
-    run("ip", "-n", made.namespace, "link", "set", made.far, "addrgenmode", "none")
+    for device, where in ((made.near, ()), (made.far, made.inside())):
+        run(*where, "ip", "link", "set", device, "multicast", "off")
+        run(*where, "sh", "-c", _NO_IPV6, device)
     made.bring_up()

@@ -2,6 +2,7 @@
 
 import asyncio
 import fractions
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,6 +42,7 @@ from tests.support.waiting import eventually
 # aiortc never uses loopback by itself; tests use nothing else.
 aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 
+_LOG = logging.getLogger(__name__)
 CODEC = Codec(control.FROM_SFU)
 ISSUER = "http://parley.test"
 
@@ -147,10 +149,11 @@ class ControlLink:
                 task.add_done_callback(self._answered)
 
     def _answered(self, task: "asyncio.Task[None]") -> None:
-        """A peer that went while it was answering is no fault; what it then lacks, its test waits for in vain."""
+        """A peer that went while it was answering is no fault; what it then lacks, its test waits for in vain, and
+        finds the reason in the log."""
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()
+        if not task.cancelled() and (error := task.exception()):
+            _LOG.warning("an offer was not answered", exc_info=error)
 
     @property
     def is_closed(self) -> bool:

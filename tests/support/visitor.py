@@ -83,8 +83,9 @@ class Visitor:
         await self.page.wait_for_url("**/m/*")
         return self.page.url.rpartition("/m/")[2].partition("?")[0]
 
-    async def open_meeting(self, meeting_id: str) -> None:
-        await self.page.goto(f"/m/{meeting_id}")
+    async def open_meeting(self, meeting_id: str, way: str = "") -> None:
+        """Shows the screen before joining; `way` is the one wire of the HTTP tunnel that the page is to take."""
+        await self.page.goto(f"/m/{meeting_id}" + (f"?way={way}" if way else ""))
         await expect(self.page.get_by_test_id("join-button")).to_be_visible()
 
     async def join(self, *, consent: bool | None = True) -> None:
@@ -153,6 +154,20 @@ class Visitor:
 
     async def evaluate(self, script: str, argument: object = None) -> Any:
         return await self.page.evaluate(script, argument)
+
+
+async def meet(host: Visitor, guest: Visitor, way: str = "") -> None:
+    """The host makes a meeting and joins it, and the guest joins it then."""
+    meeting_id = await host.create_meeting(recording=False)
+    await host.join(consent=None)
+    await guest.open_meeting(meeting_id, way)
+    await guest.join(consent=None)
+
+
+async def see_and_hear_each_other(one: Visitor, other: Visitor, *, frames_per_second: float = 10.0) -> None:
+    for seeing, seen in ((one, other), (other, one)):
+        await seeing.sees(seen, frames_per_second=frames_per_second)
+        await seeing.hears(seen)
 
 
 async def wait_for(

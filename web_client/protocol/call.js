@@ -15,6 +15,7 @@ import { Backoff } from './backoff.js';
 import { Congestion } from './congestion.js';
 import { Emitter } from './events.js';
 import { FirstFrame } from './first_frame.js';
+import { Ladder } from './ladder.js';
 import { Mesh } from './mesh.js';
 import { MeshMeter } from './mesh_meter.js';
 import { ReceivePlan } from './receive.js';
@@ -49,7 +50,7 @@ const TRACED = new Set(['SendOffer', 'SendAnswer', 'SendIceCandidate']);
  * @property {import('./messages.d.ts').ConnectionClass} [RTCPeerConnection]
  * @property {() => number} [random]
  * @property {() => number} [now] milliseconds
- * @property {import('./ladder.js').Ladder} [ladder] takes the HTTP tunnel where WebRTC does not get through
+ * @property {import('./ladder.js').LadderOptions} [ladder] takes the HTTP tunnel where WebRTC does not get through
  */
 
 export class Call extends Emitter {
@@ -100,11 +101,11 @@ export class Call extends Emitter {
     this.signalingUrl = signalingUrl;
     this.trace = new JoinTrace();
     this.#backoff = new Backoff({ random: env.random });
-    this.ladder = env.ladder ?? null;
-    this.signaling = new Signaling({ ...env, WebSocket: env.ladder?.socketClass(env.WebSocket) ?? env.WebSocket });
+    this.signaling = new Signaling(env);
     const send = (/** @type {string} */ type, /** @type {object} */ payload) => this.#send(type, payload);
     const direct = new Transports({ send, ...env });
-    this.transports = env.ladder ? new SwitchedMedia(direct) : direct;
+    const switched = env.ladder ? new SwitchedMedia(direct) : null;
+    this.transports = switched ?? direct;
     this.mesh = new Mesh({ send, epoch: () => this.epoch, local: () => this.transports.local, ...env });
     this.topology = new Topology({ transports: this.transports, mesh: this.mesh, send });
     this.meter = new MeshMeter({ topology: this.topology, send, hear: (type, payload) => this.#received({ type, payload }) });
@@ -113,7 +114,7 @@ export class Call extends Emitter {
     this.congestion = new Congestion({ transports, receive, tell: (isVideoOn) => this.#tell({ isVideoOn }), now: env.now });
     this.firstFrame = new FirstFrame(this.topology, this.trace, (report) => this.#reportTrace(report));
     this.#listen();
-    this.ladder?.attach(this);
+    this.ladder = env.ladder && switched ? new Ladder({ ...env.ladder, call: this, media: switched }) : null;
   }
 
   // --- joining --------------------------------------------------------------------------------------------------------

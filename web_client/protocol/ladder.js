@@ -6,11 +6,7 @@
  * wire of the tunnel passes, and joins again by it; what comes up first wins. Where nothing but WebSockets is shut, only
  * signaling takes the tunnel. In the tunnel it looks upward in the background: for WebRTC, where signaling and a relay
  * pass, and else for a better wire, which is taken in mid-call. What worked last is taken at once the next time.
- *
- * Events: `way` ({way, wire}).
  */
-
-import { Emitter } from './events.js';
 
 const LOOK_MS = 500;
 /** A call that was never up may take so long, and one that was up so long to come back, before it takes the tunnel. */
@@ -35,7 +31,6 @@ const KEY = 'parley.way';
 
 /**
  * @typedef {import('./tunnel/wires.js').WireKind} WireKind
- * @typedef {import('./switched_media.js').SwitchedMedia} SwitchedMedia
  * @typedef {'direct' | 'signaling' | 'tunnel'} Way WebRTC; the same with signaling by the tunnel; all by the tunnel
  * @typedef {object} LadderEnv what a test or another runtime may replace
  * @property {() => number} [now] ms, monotonic
@@ -43,18 +38,23 @@ const KEY = 'parley.way';
  * @property {() => number} [random]
  * @property {Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>} [storage]
  * @property {() => Promise<WireKind | null>} [bestWire]
- * @property {(call: import('./call.js').Call) => Promise<boolean>} [probeDirect] whether signaling and media pass
- * @property {(call: import('./call.js').Call) => Promise<boolean>} [probeMedia]
+ * @property {() => Promise<boolean>} [probeDirect] whether signaling and media pass
+ * @property {() => Promise<boolean>} [probeMedia]
  * @property {(options: any) => Promise<import('./tunnel/way.js').TunnelWay>} [loadTunnel]
+ * @typedef {object} LadderOptions
+ * @property {string} url of `/v1/tunnel/sessions`, absolute
+ * @property {WireKind} [forced] the tunnel by this wire and nothing else, for tests
+ * @property {LadderEnv} [env]
  */
 
-export class Ladder extends Emitter {
+export class Ladder {
   /** @type {Way} */
   way = 'direct';
   /** Of the tunnel. @type {WireKind | null} */
   wire = null;
-  /** @type {import('./call.js').Call | null} */
-  #call = null;
+  #call;
+  #media;
+  #WebSocket;
   /** @type {import('./tunnel/way.js').TunnelWay | null} */
   #tunnel = null;
   #isSeeking = false;
@@ -70,13 +70,10 @@ export class Ladder extends Emitter {
   #timer;
 
   /**
-   * @param {object} options
-   * @param {string} options.url of `/v1/tunnel/sessions`, absolute
-   * @param {WireKind} [options.forced] the tunnel by this wire and nothing else, for tests
-   * @param {LadderEnv} [options.env]
+   * Looks after a call from now on: signaling opens its sockets by the way that is taken.
+   * @param {LadderOptions & {call: import('./call.js').Call, media: import('./switched_media.js').SwitchedMedia}} options
    */
-  constructor({ url, forced, env = {} }) {
-    super();
+  constructor({ url, forced, env = {}, call, media }) {
     this.url = url;
     this.forced = forced ?? null;
     this.env = env;
@@ -84,51 +81,46 @@ export class Ladder extends Emitter {
     this.date = env.date ?? Date.now;
     this.random = env.random ?? Math.random;
     this.storage = env.storage ?? globalThis.localStorage;
-  }
-
-  // --- the call -------------------------------------------------------------------------------------------------------
-  /** Looks after a call from now on. @param {import('./call.js').Call} call */
-  attach(call) {
     this.#call = call;
+    this.#media = media;
+    this.#WebSocket = call.signaling.WebSocket;
+    call.signaling.WebSocket = this.#socketClass();
     call.signaling.on('lost', ({ reason }) => {
       // A socket that does not even open tells at once what a time limit tells late.
       if (reason === 'not-joined' && this.way === 'direct' && !this.#wasUp) this.#descend();
     });
-    call.transports.on('failed', () => this.way === 'direct' && this.#descend());
+    media.on('failed', () => this.way === 'direct' && this.#descend());
     call.on('state', (state) => {
       if (state === 'ended' || state === 'idle') this.#stop();
       else this.#timer ??= setInterval(() => this.look(), LOOK_MS);
     });
   }
 
+  // --- the call -------------------------------------------------------------------------------------------------------
   /** Before a join: what worked last here is taken at once. @returns {Promise<void>} */
   async begin() {
     const { way, wire } = this.forced ? { way: /** @type {Way} */ ('tunnel'), wire: this.forced } : this.#remembered();
     if (!wire || this.way !== 'direct') return;
     this.#probeAt = this.now() + SOON_MS;
-    await this.#take(way, wire);
+    try {
+      await this.#take(way, wire);
+    } catch (error) {
+      if (this.forced) throw error; // what is only remembered is no more than a hint
+    }
   }
 
-  /**
-   * For Signaling: a socket by the way that is taken when it is opened.
-   * @param {import('./messages.d.ts').SocketClass} [WebSocket] of the direct way
-   * @returns {import('./messages.d.ts').SocketClass}
-   */
-  socketClass(WebSocket = globalThis.WebSocket) {
-    const ladder = this;
+  /** A socket by the way that is taken when it is opened. @returns {import('./messages.d.ts').SocketClass} */
+  #socketClass() {
+    const open = (/** @type {string} */ url, /** @type {string[]} */ protocols) => {
+      const tunnel = this.way === 'direct' ? null : this.#tunnel;
+      this.#media.take(tunnel?.media ?? null); // only now: what came by the former way was heard until here
+      return tunnel ? new tunnel.Socket(url) : new this.#WebSocket(url, protocols);
+    };
     /** @param {string} url @param {string[]} protocols */
     function LadderSocket(url, protocols) {
-      return ladder.#open(WebSocket, url, protocols);
+      return open(url, protocols);
     }
     return /** @type {any} */ (LadderSocket);
-  }
-
-  /** @param {import('./messages.d.ts').SocketClass} WebSocket @param {string} url @param {string[]} protocols */
-  #open(WebSocket, url, protocols) {
-    const tunnel = this.way === 'direct' ? null : this.#tunnel;
-    // Only now: what came by the former way was heard until here.
-    /** @type {SwitchedMedia} */ (this.#call?.transports).take(tunnel?.media ?? null);
-    return tunnel ? new tunnel.Socket(url) : new WebSocket(url, protocols);
   }
 
   /** The network is another one. */
@@ -160,7 +152,7 @@ export class Ladder extends Emitter {
 
   /** Neither signaling nor media could do better by the tunnel. */
   #isUp() {
-    const { topology, transports } = this.#callOrThrow;
+    const { topology, transports } = this.#call;
     if (topology.side === 'mesh') return [...topology.mesh.links.values()].some(({ isUp }) => isUp);
     const { publish, subscribe } = transports.state;
     // Where there is nothing to receive nothing is offered, and that connection stays new.
@@ -169,15 +161,10 @@ export class Ladder extends Emitter {
 
   /** A tunnel might help: no server, or a media server or peers that are there and not reached. */
   #isDown() {
-    const { signaling, topology, transports } = this.#callOrThrow;
-    if (signaling.state !== 'connected' || /** @type {SwitchedMedia} */ (transports).isTunnelled) return true;
+    const { signaling, topology, transports } = this.#call;
+    if (signaling.state !== 'connected' || this.#media.isTunnelled) return true;
     const isAlone = topology.side === 'mesh' ? topology.mesh.links.size === 0 : !transports.publisher;
     return !isAlone && !this.#isUp();
-  }
-
-  get #callOrThrow() {
-    if (!this.#call) throw new Error('the ladder has no call');
-    return this.#call;
   }
 
   #settle() {
@@ -190,31 +177,45 @@ export class Ladder extends Emitter {
   async #descend(due = 0) {
     if (this.#isSeeking || this.now() < this.#seekAt) return;
     this.#isSeeking = true;
-    const call = this.#callOrThrow;
-    // A peer that does not answer may be to blame itself; the room leaves the mesh by itself then.
-    const isMesh = call.signaling.state === 'connected' && call.topology.side === 'mesh';
-    const isPeer = isMesh && this.#probeDirect(call).catch(() => false);
-    const isMediaOpen = call.signaling.state !== 'connected' && this.way === 'direct' && this.#probeMedia(call, QUICK_LIMIT_MS);
-    const wire = await this.#bestWire();
-    const isItsFault = await isPeer;
-    const way = (await isMediaOpen) ? 'signaling' : 'tunnel';
-    await sleep(due - this.now());
+    try {
+      await this.#seek(due);
+    } catch {
+      // What is loaded for it did not come: it is looked for again.
+    }
     this.#isSeeking = false;
     this.#seekAt = this.now() + SEEK_AGAIN_MS;
+  }
+
+  /** @param {number} due */
+  async #seek(due) {
+    const { signaling, topology } = this.#call;
+    const isConnected = signaling.state === 'connected';
+    const [wire, isPeersFault, isMediaOpen] = await Promise.all([
+      this.#bestWire(),
+      // A peer that does not answer may be to blame itself; the room leaves the mesh by itself then.
+      isConnected && topology.side === 'mesh' && this.#probeDirect().catch(() => false),
+      !isConnected && this.way === 'direct' && this.#probeMedia(QUICK_LIMIT_MS),
+    ]);
+    await sleep(due - this.now());
     const isOver = this.#timer === undefined || this.way === 'tunnel';
-    if (!wire || isOver || !this.#isDown() || (isItsFault && call.topology.side === 'mesh')) return;
+    if (!wire || isOver || !this.#isDown() || (isPeersFault && topology.side === 'mesh')) return;
+    const way = isMediaOpen ? 'signaling' : 'tunnel';
     this.#probeAt = this.now() + this.#nextPause();
     await this.#take(way, wire);
     this.#remember(way, wire);
-    this.#call?.rejoin('way');
+    this.#call.rejoin('way');
   }
 
   /** @returns {Promise<WireKind | null>} */
   async #bestWire() {
     if (this.env.bestWire) return this.env.bestWire();
     const { bestWire } = await import('./probes/wires.js');
-    const fetch = globalThis.fetch.bind(globalThis);
-    return bestWire(this.url, { fetch, WebSocket: globalThis.WebSocket }).catch(() => null);
+    return bestWire(this.url, this.#network);
+  }
+
+  /** For probes. */
+  get #network() {
+    return { fetch: globalThis.fetch.bind(globalThis), WebSocket: this.#WebSocket };
   }
 
   /** @param {Way} way @param {WireKind | null} wire */
@@ -224,7 +225,6 @@ export class Ladder extends Emitter {
     this.wire = wire;
     this.#wasUp = false;
     this.#downSince = this.#upSince = null;
-    this.emit('way', { way, wire });
   }
 
   /** @param {boolean} hasMedia */
@@ -249,49 +249,42 @@ export class Ladder extends Emitter {
 
   // --- up -------------------------------------------------------------------------------------------------------------
   async #climb() {
-    const call = this.#callOrThrow;
-    if (call.signaling.state !== 'connected') return; // it is joining as it is
+    if (this.#call.signaling.state !== 'connected') return; // it is joining as it is
     this.#probeAt = this.now() + this.#nextPause();
     const former = this.way;
-    const isOpen = await this.#probeDirect(call).catch(() => false);
+    const isOpen = await this.#probeDirect().catch(() => false);
     if (this.#timer === undefined || this.way !== former) return;
     if (isOpen) {
       this.#pause = Math.min(MAX_PROBE_MS, this.#pause * 2); // for the case that it does not hold
       await this.#take('direct', null);
-      call.rejoin('way');
+      this.#call.rejoin('way');
       return;
     }
     if (this.wire === 'websocket' || this.way === 'signaling') return;
-    const better = await this.#bestWire();
-    const { tunnel } = /** @type {SwitchedMedia} */ (call.transports);
+    const better = await this.#bestWire().catch(() => null);
+    const { tunnel } = this.#media;
     if (!better || !tunnel || better === this.wire || rank(better) > rank(this.wire)) return;
     await tunnel.use(better).then(
       () => {
         this.wire = better;
         this.#remember(this.way, better);
-        this.emit('way', { way: this.way, wire: better });
       },
       () => {}, // the former one goes on
     );
   }
 
-  /** @param {import('./call.js').Call} call */
-  async #probeDirect(call) {
-    if (this.env.probeDirect) return this.env.probeDirect(call);
+  async #probeDirect() {
+    if (this.env.probeDirect) return this.env.probeDirect();
     const { probeSignaling } = await import('./probes/wires.js');
-    const { fetch, WebSocket } = globalThis;
-    await limited(PROBE_LIMIT_MS, (signal) => probeSignaling(call.signaling.url, { fetch, WebSocket }, signal));
-    return this.#probeMedia(call);
+    await limited(PROBE_LIMIT_MS, (signal) => probeSignaling(this.#call.signaling.url, this.#network, signal));
+    return this.#probeMedia();
   }
 
-  /**
-   * Whether a relay passes; without one it is worth a try.
-   * @param {import('./call.js').Call} call @param {number} [limitMs] @returns {Promise<boolean>}
-   */
-  async #probeMedia(call, limitMs = PROBE_LIMIT_MS) {
-    if (this.env.probeMedia) return this.env.probeMedia(call);
+  /** Whether a relay passes; without one it is worth a try. @param {number} [limitMs] @returns {Promise<boolean>} */
+  async #probeMedia(limitMs = PROBE_LIMIT_MS) {
+    if (this.env.probeMedia) return this.env.probeMedia();
     const { probeRelay } = await import('./probes/relay.js');
-    const { iceServers, RTCPeerConnection } = /** @type {SwitchedMedia} */ (call.transports).direct;
+    const { iceServers, RTCPeerConnection } = this.#media.direct;
     const relays = iceServers.filter(({ urls }) => [urls].flat().some((url) => url.startsWith('turn')));
     if (!relays.length) return true;
     return limited(limitMs, (signal) => probeRelay(relays, RTCPeerConnection, signal)).then(

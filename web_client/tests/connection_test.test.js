@@ -15,6 +15,7 @@ const SERVERS = [
 /** A world in which what is named does not get through. */
 function setUp({ blocked = [], iceServers = SERVERS, hasTunnel = true } = {}) {
   const asked = [];
+  const sockets = [];
   const fetch = async (url, { method = 'GET', headers = {}, signal } = {}) => {
     asked.push([method, new URL(url).pathname, headers]);
     if (blocked.includes('http')) throw new TypeError('refused');
@@ -33,6 +34,8 @@ function setUp({ blocked = [], iceServers = SERVERS, hasTunnel = true } = {}) {
   class Socket {
     constructor(url, protocols) {
       this.protocols = protocols;
+      sockets.push(this);
+      if (blocked.includes('answers')) return;
       const isClosed = blocked.includes('websocket');
       setTimeout(() => {
         if (isClosed) this.onerror?.({});
@@ -45,7 +48,10 @@ function setUp({ blocked = [], iceServers = SERVERS, hasTunnel = true } = {}) {
     send() {
       setTimeout(() => this.onmessage?.({ data: new ArrayBuffer(12) }));
     }
-    close() {}
+    close() {
+      this.isClosed = true;
+      this.onclose?.({});
+    }
   }
   class Connection {
     constructor({ iceServers: [{ urls }], iceTransportPolicy }) {
@@ -70,7 +76,7 @@ function setUp({ blocked = [], iceServers = SERVERS, hasTunnel = true } = {}) {
     },
   };
   const options = { api, origin: 'https://parley.example', fetch, WebSocket: Socket, RTCPeerConnection: Connection };
-  return { test: new ConnectionTest({ ...options, limitMs: 1500 }), asked };
+  return { test: new ConnectionTest({ ...options, limitMs: 1500 }), asked, sockets };
 }
 
 const verdicts = (results) => Object.fromEntries([...results].map(([way, { verdict }]) => [way, verdict]));
@@ -96,6 +102,16 @@ test('what is blocked says so, and why, and holds nothing up', async () => {
   assert.equal(results.get('tunnel-websocket').verdict, 'blocked');
   assert.equal(results.get('tunnel-stream').verdict, 'blocked');
   assert.equal(results.get('tunnel-poll').verdict, 'works');
+});
+
+test('what does not answer is given up, and nothing of it stays behind', async () => {
+  const { test: made, asked, sockets } = setUp({ blocked: ['answers'] });
+  const results = await made.run();
+  assert.equal(results.get('signaling').why, 'Nothing came back in time.');
+  assert.equal(results.get('tunnel-websocket').why, 'Nothing came back in time.');
+  await new Promise((resolve) => setTimeout(resolve));
+  assert.deepEqual(sockets.map(({ isClosed }) => isClosed), [true, true]);
+  assert.equal(asked.filter(([method]) => method === 'DELETE').length, 3);
 });
 
 test('a server that cannot be reached is no exception', async () => {

@@ -46,7 +46,7 @@ const publisher = (connectionState) => ({ connection: { connectionState }, close
 class FakeCall extends Emitter {
   state = 'idle';
   rejoins = [];
-  signaling = Object.assign(new Emitter(), { state: 'idle', url: 'wss://x/v1/signal' });
+  signaling = Object.assign(new Emitter(), { state: 'idle', url: 'wss://x/v1/signal', WebSocket: null });
   topology = { side: 'sfu', mesh: { links: new Map() } };
   direct = new Transports({ send: () => {}, RTCPeerConnection: class {} });
   transports = new SwitchedMedia(this.direct);
@@ -70,7 +70,7 @@ class FakeCall extends Emitter {
   }
 }
 
-function setUp({ best = async () => 'websocket', direct = async () => false, media = async () => false, kept = null, forced } = {}) { // prettier-ignore
+function setUp({ best = async () => 'websocket', direct = async () => false, media = async () => false, kept = null, forced, load = () => {} } = {}) { // prettier-ignore
   const storage = new Map(kept ? [['parley.way', JSON.stringify(kept)]] : []);
   const tunnels = [];
   const sockets = [];
@@ -92,16 +92,16 @@ function setUp({ best = async () => 'websocket', direct = async () => false, med
     probeDirect: direct,
     probeMedia: media,
     loadTunnel: async (options) => {
+      load();
       const made = { options, media: options.hasMedia ? new Tunnelled() : null, Socket: class TunnelSocket {} };
       tunnels.push(made);
       return made;
     },
   };
-  const ladder = new Ladder({ url: 'https://x/v1/tunnel/sessions', forced, env });
   const call = new FakeCall();
-  ladder.attach(call);
-  const Opened = ladder.socketClass(Socket);
-  const open = () => new Opened('wss://x', ['parley.v1']);
+  call.signaling.WebSocket = Socket;
+  const ladder = new Ladder({ url: 'https://x/v1/tunnel/sessions', forced, env, call, media: call.transports });
+  const open = () => new call.signaling.WebSocket('wss://x', ['parley.v1']);
   return { ladder, call, tunnels, sockets, storage, open };
 }
 
@@ -193,6 +193,24 @@ test('where no wire passes nothing changes, and it is looked for again', async (
   assert.ok(looked >= 3 && looked <= 5, String(looked));
 });
 
+test('where a module does not come it is looked for again', async () => {
+  const broken = () => {
+    throw new TypeError('Failed to fetch dynamically imported module');
+  };
+  for (const part of ['best', 'media', 'load']) {
+    let isBroken = true;
+    const works = { best: async () => 'websocket', media: async () => false, load: () => {} };
+    const { ladder, call } = setUp({ [part]: () => (isBroken ? broken() : works[part]()) });
+    call.become('joining');
+    await pass(10_000);
+    assert.equal(ladder.way, 'direct', part);
+    isBroken = false;
+    await pass(10_000);
+    assert.deepEqual([ladder.way, call.rejoins], ['tunnel', ['way']], part);
+    call.become('ended');
+  }
+});
+
 test('a call that was up has time to come back by itself', async () => {
   const { ladder, call } = setUp();
   call.become('joining');
@@ -280,6 +298,16 @@ test('what worked last is taken at once, for a day, and forgotten when WebRTC ho
   }
 });
 
+test('where what worked last cannot be loaded WebRTC is tried, and a forced wire is refused', async () => {
+  const load = () => {
+    throw new TypeError('Failed to fetch dynamically imported module');
+  };
+  const { ladder } = setUp({ kept: { way: 'tunnel', wire: 'streaming', at: 1_000_000 }, load });
+  await ladder.begin();
+  assert.equal(ladder.way, 'direct');
+  await assert.rejects(setUp({ forced: 'longpoll', load }).ladder.begin(), TypeError);
+});
+
 test('a wire that fails is not taken again, and where none passes WebRTC is tried', async () => {
   let best = 'longpoll';
   const { ladder, tunnels } = setUp({ kept: { way: 'tunnel', wire: 'websocket', at: 1_000_000 }, best: async () => best });
@@ -306,9 +334,11 @@ test('a forced wire is kept, and nothing is looked for', async () => {
 });
 
 test('the best wire is the first of the order that passes, and nobody waits for the slow for long', async () => {
+  let signals = [];
   /** @param {Record<string, [number, number | null | 'fails']>} outcomes */
   const best = (outcomes) =>
-    bestWire('u', {}, (kind) => {
+    bestWire('u', {}, (kind, url, network, signal) => {
+      signals.push(signal);
       const [after, result] = outcomes[kind];
       return new Promise((resolve, reject) => {
         setTimeout(() => (result === 'fails' ? reject(new Error('x')) : resolve(result)), after);
@@ -323,9 +353,12 @@ test('the best wire is the first of the order that passes, and nobody waits for 
   ];
   for (const [outcomes, expected, withinMs] of cases) {
     let got;
+    signals = [];
     best(outcomes).then((kind) => (got = kind));
+    assert.ok(signals.every(({ aborted }) => !aborted));
     await pass(withinMs);
     assert.equal(got, expected);
+    assert.deepEqual(signals.map(({ aborted }) => aborted), [true, true, true]); // nobody goes on in vain
   }
   assert.equal(WIRE_KINDS.length, 3);
 });

@@ -288,6 +288,27 @@ test('a new tunnel carries the same tracks on streams of its own', async () => {
   }
 });
 
+test('a picture is captured once, also where its tunnel is replaced before the capture is up', async () => {
+  let running = 0;
+  const video = () => ({ requestVideoFrameCallback: () => (running += 1), cancelVideoFrameCallback: () => (running -= 1), play: async () => {} }); // prettier-ignore
+  Object.assign(globalThis, { MediaStreamTrackProcessor: undefined, document: { createElement: video }, MediaStream: class {} }); // prettier-ignore
+  await media.setTrack('camera', { ...camera(), kind: 'video' });
+  for (const tunnel of [new FakeTunnel(), new FakeTunnel()]) {
+    media.attach(tunnel);
+    media.setEpoch(1);
+  }
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(running, 1);
+  media.close();
+  assert.equal(running, 0);
+});
+
+test('a tunnel that comes up when its call is over is not taken', () => {
+  media.close();
+  media.attach(new FakeTunnel());
+  assert.equal(media.tunnel, null);
+});
+
 test('a key frame that the gateway asks for is asked of the encoder', async () => {
   const tunnel = new FakeTunnel();
   await media.setTrack('camera', camera());

@@ -2,7 +2,6 @@
 
 import { Call } from '../protocol/call.js';
 import { Problem } from '../protocol/api.js';
-import { Ladder } from '../protocol/ladder.js';
 import { callScreen } from './call_screen.js';
 import { consentQuestions, sendConsent } from './consent.js';
 import { devicePickers } from './device_pickers.js';
@@ -322,11 +321,11 @@ class Prejoin {
   }
 }
 
-/** @type {Record<string, import('../protocol/ladder.js').Ladder['forced']>} */
+/** @type {Record<string, import('../protocol/ladder.js').WireKind>} */
 const WAYS = { websocket: 'websocket', stream: 'streaming', poll: 'longpoll' };
 
 /** Debug hook: `?way=websocket|stream|poll` takes the call by the HTTP tunnel and nothing else. */
 function ladder() {
-  const forced = WAYS[new URLSearchParams(location.search).get('way') ?? ''] ?? undefined;
-  return new Ladder({ url: new URL('/v1/tunnel/sessions', location.origin).href, forced });
+  const forced = WAYS[new URLSearchParams(location.search).get('way') ?? ''];
+  return { url: new URL('/v1/tunnel/sessions', location.origin).href, forced };
 }

@@ -66,9 +66,9 @@ export class ConnectionTest extends Emitter {
     await Promise.all([
       this.#try('signaling', (signal) => probeSignaling(`${this.origin.replace(/^http/, 'ws')}/v1/signal`, this, signal)),
       ...relays.map((way) => this.#try(way, async (signal) => this.#relay(await iceServers, way, signal))),
-      this.#try('tunnel-websocket', () => this.#wire('websocket')),
-      this.#try('tunnel-stream', () => this.#wire('streaming')),
-      this.#try('tunnel-poll', () => this.#wire('longpoll')),
+      this.#try('tunnel-websocket', (signal) => this.#wire('websocket', signal)),
+      this.#try('tunnel-stream', (signal) => this.#wire('streaming', signal)),
+      this.#try('tunnel-poll', (signal) => this.#wire('longpoll', signal)),
     ]);
     return this.results;
   }
@@ -107,8 +107,8 @@ export class ConnectionTest extends Emitter {
     return iceServers.length ? probeRelay(iceServers, this.RTCPeerConnection, signal) : null;
   }
 
-  /** @param {import('./wires.js').WireKind} kind */
-  #wire(kind) {
-    return probeWire(kind, `${this.origin}/v1/tunnel/sessions`, this);
+  /** @param {import('./wires.js').WireKind} kind @param {AbortSignal} signal */
+  #wire(kind, signal) {
+    return probeWire(kind, `${this.origin}/v1/tunnel/sessions`, this, signal);
   }
 }

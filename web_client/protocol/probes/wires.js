@@ -18,7 +18,7 @@ const GIVE_UP_MS = 5000;
  * @typedef {object} Network
  * @property {import('../messages.d.ts').Fetch} fetch
  * @property {import('../messages.d.ts').SocketClass} WebSocket
- * @typedef {{url: string, headers: Record<string, string>, secret: string}} ProbeSession
+ * @typedef {{url: string, headers: Record<string, string>, secret: string, signal: AbortSignal}} ProbeSession
  */
 
 /** Best first. @type {readonly WireKind[]} */
@@ -27,11 +27,11 @@ export const WIRE_KINDS = ['websocket', 'streaming', 'longpoll'];
 /** Why a way is closed, for a person. */
 export class Closed extends Error {}
 
-/** ms until it is open. @param {string} url of signaling @param {Network} network @param {AbortSignal} [signal] @returns {Promise<number>} */
+/** ms until it is open; `signal` gives it up. @param {string} url of signaling @param {Network} network @param {AbortSignal} signal @returns {Promise<number>} */
 export async function probeSignaling(url, { WebSocket }, signal) {
   const started = performance.now();
   const socket = new WebSocket(url, [SUBPROTOCOL]);
-  signal?.addEventListener('abort', () => socket.close());
+  signal.addEventListener('abort', () => socket.close());
   try {
     await new Promise((resolve, reject) => {
       socket.onopen = resolve;
@@ -44,19 +44,20 @@ export async function probeSignaling(url, { WebSocket }, signal) {
 }
 
 /**
- * ms there and back, null where the server has no tunnel. Throws Closed.
- * @param {WireKind} kind @param {string} url of `/v1/tunnel/sessions` @param {Network} network
+ * ms there and back, null where the server has no tunnel; `signal` gives it up. Throws Closed, and what fetch throws.
+ * @param {WireKind} kind @param {string} url of `/v1/tunnel/sessions` @param {Network} network @param {AbortSignal} signal
  * @returns {Promise<number | null>}
  */
-export async function probeWire(kind, url, network) {
+export async function probeWire(kind, url, network, signal) {
   const { fetch } = network;
-  const made = await fetch(url, { method: 'POST', body: '{}' });
+  const made = await fetch(url, { method: 'POST', body: '{}', signal });
   if (made.status === 404) return null;
   if (!made.ok) throw new Closed('The server refuses tunnels at the moment.');
   const { sessionId, resumeSecret } = await made.json();
   const headers = { Authorization: `Bearer ${resumeSecret}` };
-  const session = { url: `${url}/${sessionId}`, headers, secret: resumeSecret };
+  const session = { url: `${url}/${sessionId}`, headers, secret: resumeSecret, signal };
   try {
+    signal.throwIfAborted();
     return await PROBES[kind](session, network);
   } finally {
     fetch(session.url, { method: 'DELETE', headers }).catch(() => {}); // it ends by itself
@@ -67,32 +68,34 @@ export async function probeWire(kind, url, network) {
 const PROBES = { websocket, streaming, longpoll };
 
 /** @param {ProbeSession} session @param {Network} network */
-async function websocket({ url, secret }, { WebSocket }) {
+async function websocket({ url, secret, signal }, { WebSocket }) {
   const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/ws`, [TUNNEL_SUBPROTOCOL, `secret.${secret}`]);
   socket.binaryType = 'arraybuffer';
+  signal.addEventListener('abort', () => socket.close());
   try {
-    await new Promise((resolve, reject) => {
-      socket.onmessage = resolve; // the acknowledgement with which each wire begins
-      socket.onerror = () => reject(new Closed('WebSockets do not get through.'));
-      socket.onclose = () => reject(new Closed('WebSockets do not get through.'));
-    });
+    await heard(socket); // the acknowledgement with which each wire begins
     const started = performance.now();
-    const pong = new Promise((resolve) => {
-      socket.onmessage = resolve;
-    });
     socket.send(encodeAll([makeFrame(PING, 0)]));
-    await pong;
+    await heard(socket);
     return performance.now() - started;
   } finally {
-    socket.onclose = null;
     socket.close();
   }
 }
 
+/** Settles with the next message. @param {WebSocket} socket */
+function heard(socket) {
+  return new Promise((resolve, reject) => {
+    socket.onmessage = resolve;
+    socket.onerror = socket.onclose = () => reject(new Closed('WebSockets do not get through.'));
+  });
+}
+
 /** @param {ProbeSession} session @param {Network} network */
-async function streaming({ url, headers }, { fetch }) {
+async function streaming({ url, headers, signal }, { fetch }) {
   const started = performance.now();
   const ending = new AbortController();
+  signal.addEventListener('abort', () => ending.abort());
   const timer = setTimeout(() => ending.abort(), STREAM_MS);
   try {
     const answer = await fetch(`${url}/stream`, { headers, signal: ending.signal, cache: 'no-store' });
@@ -108,9 +111,10 @@ async function streaming({ url, headers }, { fetch }) {
 }
 
 /** @param {ProbeSession} session @param {Network} network */
-async function longpoll({ url, headers }, { fetch }) {
+async function longpoll({ url, headers, signal }, { fetch }) {
   const started = performance.now();
-  const answer = await fetch(`${url}/poll`, { headers: { ...headers, 'Parley-Wire': 'test' }, cache: 'no-store' });
+  const named = { ...headers, 'Parley-Wire': 'test' };
+  const answer = await fetch(`${url}/poll`, { headers: named, signal, cache: 'no-store' });
   const body = await answer.arrayBuffer();
   if (!answer.ok || !body.byteLength) throw new Closed('What came back is not from the server.');
   return performance.now() - started;
@@ -118,19 +122,21 @@ async function longpoll({ url, headers }, { fetch }) {
 
 /**
  * The best wire that passes, null where none does. All are tried at once: one that passes is taken as soon as those above
- * it have failed, or have had their time.
+ * it have failed, or have had their time. The others are given up then.
  * @param {string} url of `/v1/tunnel/sessions` @param {Network} network
- * @param {(kind: WireKind, url: string, network: Network) => Promise<number | null>} [probe]
+ * @param {typeof probeWire} [probe]
  * @returns {Promise<WireKind | null>}
  */
 export function bestWire(url, network, probe = probeWire) {
   return new Promise((resolve) => {
     /** @type {Map<WireKind, boolean>} */
     const known = new Map();
+    const ending = new AbortController();
     const passed = () => WIRE_KINDS.find((kind) => known.get(kind)) ?? null;
     const settle = (/** @type {WireKind | null} */ kind) => {
       clearTimeout(patience);
       clearTimeout(grace);
+      ending.abort();
       resolve(kind);
     };
     /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -143,7 +149,7 @@ export function bestWire(url, network, probe = probeWire) {
       else if (passed()) grace ??= setTimeout(() => settle(passed()), GRACE_MS);
     };
     for (const kind of WIRE_KINDS) {
-      probe(kind, url, network).then(
+      probe(kind, url, network, ending.signal).then(
         (ms) => (known.set(kind, ms !== null), look()),
         () => (known.set(kind, false), look()),
       );

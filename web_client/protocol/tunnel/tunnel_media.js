@@ -48,6 +48,7 @@ export class TunnelMedia extends Emitter {
   #capturing = new Map();
   #stream = 1;
   #isJoined = false;
+  #isClosed = false;
   #limit = 0;
   /** @type {Level} */
   #level = 'all';
@@ -59,6 +60,7 @@ export class TunnelMedia extends Emitter {
   // --- the tunnel -----------------------------------------------------------------------------------------------------
   /** Media goes by this tunnel from now on; what came by another one ends. @param {import('./tunnel.js').Tunnel} tunnel */
   attach(tunnel) {
+    if (this.#isClosed) return; // whoever opened it finds that nobody waits, and closes it
     this.#forget();
     this.tunnel?.close();
     this.tunnel = tunnel;
@@ -222,8 +224,12 @@ export class TunnelMedia extends Emitter {
     const { capture } = await import('./capture.js');
     const type = track.kind === 'video' ? 'picture' : 'sound';
     const end = await capture(track, (data, transfer) => worker.postMessage({ type, source, ...data }, transfer));
-    if (this.#opened.get(source)?.playing === track) this.#capturing.set(source, end);
-    else end();
+    if (this.#opened.get(source)?.playing !== track) {
+      end();
+      return;
+    }
+    this.#capturing.get(source)?.(); // one that was begun for a former tunnel, and came up since
+    this.#capturing.set(source, end);
   }
 
   #start() {
@@ -363,7 +369,6 @@ export class TunnelMedia extends Emitter {
   }
 
   // The gateway negotiates, looks for ways and sends again.
-  setIceServers() {}
   open() {}
   offered() {}
   answered() {}
@@ -372,7 +377,9 @@ export class TunnelMedia extends Emitter {
   restart() {}
   reset() {}
 
+  /** For good. */
   close() {
+    this.#isClosed = true;
     clearInterval(this.#timer);
     this.#timer = undefined;
     this.#forget();
