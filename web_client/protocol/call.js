@@ -12,6 +12,7 @@
 
 import { Problem } from './api.js';
 import { Backoff } from './backoff.js';
+import { HANDLERS } from './call_messages.js';
 import { Congestion } from './congestion.js';
 import { Emitter } from './events.js';
 import { FirstFrame } from './first_frame.js';
@@ -26,7 +27,7 @@ import { SwitchedMedia } from './switched_media.js';
 import { Topology } from './topology.js';
 import { JoinTrace } from './trace.js';
 import { Transports } from './transports.js';
-import { SFU, randomId } from './wire.js';
+import { randomId } from './wire.js';
 
 const STATS_MS = 10_000;
 /** The room is told again when it has oneself wrong for so long, and no more often than this. */
@@ -35,7 +36,7 @@ const CORRECT_MS = 400;
 const TRY_AGAIN = new Set(['network', 'rate-limited', 'unavailable', 'sfu-unavailable']);
 /** A token that was refused so often in a row is not tried again. */
 const MAX_REFUSALS = 3;
-/** A first join that finds no signaling server so often in a row is given up. */
+/** A first join that finds no signaling server so often in a row is given up, unless another way is being looked for. */
 const MAX_ENTRIES = 5;
 /** Opening messages carry the trace of the join. */
 const TRACED = new Set(['SendOffer', 'SendAnswer', 'SendIceCandidate']);
@@ -78,6 +79,8 @@ export class Call extends Emitter {
   #statsTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #retryTimer;
+  /** Ends the waiting for the next try. @type {(() => void) | undefined} */
+  #hurry;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #correction;
   /** @type {import('./trace.js').Span | null} */
@@ -265,7 +268,9 @@ export class Call extends Emitter {
   /** Joins again, by another way. @param {string} reason */
   rejoin(reason) {
     this.#entries = 0;
-    this.#lost(reason);
+    this.#backoff.reset();
+    if (this.#rejoining) this.#hurry?.(); // it waits for its next try
+    else this.#lost(reason);
   }
 
   /** The session is gone: join again, as often as it takes. @param {string} reason */
@@ -275,15 +280,17 @@ export class Call extends Emitter {
       this.#end('token-refused');
       return;
     }
-    if (this.#joining && (this.#entries += 1) >= MAX_ENTRIES) {
+    if (this.#joining && (this.#entries += 1) >= MAX_ENTRIES && !this.ladder?.mayHelp) {
       this.#end('network');
       return;
     }
     if (this.state === 'connected') this.#setState('reconnecting');
     this.#rejoining = true;
     await new Promise((resolve) => {
+      this.#hurry = () => resolve(undefined);
       this.#retryTimer = setTimeout(resolve, this.#backoff.next());
     });
+    clearTimeout(this.#retryTimer);
     this.#rejoining = false;
     if (/** @type {CallState} */ (this.state) === 'ended') return;
     try {
@@ -469,32 +476,3 @@ export class Call extends Emitter {
     this.emit('state', state);
   }
 }
-
-/** Who it is from. @param {Call} call @param {{sourceUserId: string}} payload */
-function mediaOf(call, { sourceUserId }) {
-  return sourceUserId === SFU ? call.transports : call.mesh;
-}
-
-/** What a message does beside changing the room. @type {Record<string, (call: Call, payload: any) => void>} */
-const HANDLERS = {
-  SfuEndpoint: (call, endpoint) => {
-    // A new transport keeps nothing back yet.
-    const { subscriber } = call.transports;
-    if (endpoint.direction === 'subscribe' && endpoint.transportId !== subscriber?.transportId) call.room.pauses.clear();
-    call.transports.open(endpoint, call.epoch);
-  },
-  ReceiveOffer: (call, offer) => mediaOf(call, offer).offered(offer),
-  ReceiveAnswer: (call, answer) => mediaOf(call, answer).answered(answer),
-  IceCandidate: (call, payload) => mediaOf(call, payload).candidate(payload),
-  IceServers: (call, { iceServers }) => call.setIceServers(iceServers),
-  SwitchTopology: (call, news) => call.switched(news),
-  PeerReady: (call, news) => call.topology.peerReady(news),
-  SetSend: (call, { trackId, layers }) => call.transports.publisher?.setLayers(trackId, layers),
-  MessageReceived: (call, message) => call.received(message),
-  ConsentRequested: (call, { consentRequired }) => call.emit('consent', consentRequired),
-  Moderated: (call, payload) => {
-    if (payload.action === 'mute' && payload.userId === call.userId) call.own.isMuted = true;
-    call.emit('moderated', payload);
-  },
-  Error: (call, error) => call.emit('error', error),
-};

@@ -58,6 +58,7 @@ export class Ladder {
   /** @type {import('./tunnel/way.js').TunnelWay | null} */
   #tunnel = null;
   #isSeeking = false;
+  #foundNothing = false;
   #seekAt = 0;
   #wasUp = false;
   /** @type {number | null} */
@@ -131,6 +132,11 @@ export class Ladder {
     this.#probeAt = this.now() + SOON_MS;
   }
 
+  /** A wire of the tunnel is looked for, and the last time there was one, or there was no last time. */
+  get mayHelp() {
+    return this.#isSeeking && !this.#foundNothing;
+  }
+
   // --- looking --------------------------------------------------------------------------------------------------------
   /** What is due; called twice a second. */
   look() {
@@ -178,15 +184,15 @@ export class Ladder {
     if (this.#isSeeking || this.now() < this.#seekAt) return;
     this.#isSeeking = true;
     try {
-      await this.#seek(due);
+      this.#foundNothing = !(await this.#seek(due));
     } catch {
-      // What is loaded for it did not come: it is looked for again.
+      this.#foundNothing = true; // what is loaded for it did not come: it is looked for again
     }
     this.#isSeeking = false;
     this.#seekAt = this.now() + SEEK_AGAIN_MS;
   }
 
-  /** @param {number} due */
+  /** Takes the best wire, where that is needed when it is due. @param {number} due @returns {Promise<boolean>} whether one passes */
   async #seek(due) {
     const { signaling, topology } = this.#call;
     const isConnected = signaling.state === 'connected';
@@ -198,12 +204,13 @@ export class Ladder {
     ]);
     await sleep(due - this.now());
     const isOver = this.#timer === undefined || this.way === 'tunnel';
-    if (!wire || isOver || !this.#isDown() || (isPeersFault && topology.side === 'mesh')) return;
+    if (!wire || isOver || !this.#isDown() || (isPeersFault && topology.side === 'mesh')) return wire !== null;
     const way = isMediaOpen ? 'signaling' : 'tunnel';
     this.#probeAt = this.now() + this.#nextPause();
     await this.#take(way, wire);
     this.#remember(way, wire);
     this.#call.rejoin('way');
+    return true;
   }
 
   /** @returns {Promise<WireKind | null>} */

@@ -10,7 +10,7 @@ const PEOPLE = [
 ];
 
 /** A call on a fake API and a fake socket; `sent` are the messages of all sockets. */
-function setUp({ refuse } = {}) {
+function setUp({ refuse, bestWire } = {}) {
   const sent = [];
   const sockets = [];
   const joins = [];
@@ -62,7 +62,20 @@ function setUp({ refuse } = {}) {
       return [];
     }
   }
-  const env = { WebSocket: Socket, RTCPeerConnection: Connection, random: () => 1 };
+  class Shut {
+    constructor() {
+      setTimeout(() => this.onclose?.({ code: 1006 }));
+    }
+    close() {}
+  }
+  const storage = { getItem: () => null, setItem() {}, removeItem() {} };
+  const loadTunnel = async () => ({ media: null, Socket });
+  const env = {
+    WebSocket: bestWire ? Shut : Socket,
+    RTCPeerConnection: Connection,
+    random: () => 1,
+    ...(bestWire && { ladder: { url: 'https://x', env: { storage, loadTunnel, bestWire, probeMedia: async () => true } } }),
+  };
   const call = new Call({ api, meetingId: 'm', userId: 'me', displayName: 'One', env });
   const types = () => sent.map(({ type }) => type);
   return { call, sent, sockets, joins, types };
@@ -168,6 +181,18 @@ test('a server that is away is asked again', async () => {
   sockets[0].onclose({ code: 4401 });
   await until(() => joins.length === 3 && call.state === 'connected');
   call.leave();
+});
+
+test('a first join is not given up while another way is looked for, and takes it at once', async () => {
+  const late = (wire) => () => new Promise((resolve) => setTimeout(() => resolve(wire), 2200));
+  const [found, none] = [setUp({ bestWire: late('longpoll') }), setUp({ bestWire: late(null) })];
+  const [started, refused] = [Date.now(), assert.rejects(none.call.join(), { code: 'network' })];
+  await found.call.join();
+  assert.ok(found.joins.length > 5, String(found.joins.length)); // as many as are given up without a hope
+  assert.ok(Date.now() - started < 2700, String(Date.now() - started));
+  found.call.leave();
+  await refused;
+  assert.equal(none.call.state, 'ended');
 });
 
 test('a mute by the host is taken over', async () => {
