@@ -72,15 +72,28 @@ class Publisher:
                 event_id=id_,
                 instead_of=member.stored_as,
             )
+            is_obsolete = told is None and await self._is_replaced(member)
         except Unavailable:
-            told = None
+            told, is_obsolete = None, False
         member.unwritten = told is None
         if told is not None:
             member.stored_as = ""
         else:  # away, or the room was lost, or the seat: `recovery` looks
             self.suspect = True
-        if name and (told is None or waits):
+        if name and (told is None or waits) and not is_obsolete:
             self._late(room, LateEvent(id_, name, text, None))
+
+    async def _is_replaced(self, member: Member) -> bool:
+        """Whether the person has joined anew since, maybe on another process. That told the room all that is to be told of
+        this seat; and an event that waited here would be told before it, and hold up what the new seat tells."""
+        view = await self._services.presence.view(member.room.id)
+        stored = view.participants.get(member.user_id) if view is not None else None
+        ours = (member.present.connection_id, member.stored_as)
+        return (
+            stored is not None
+            and stored.connection_id not in ours
+            and (stored.participant_id, stored.joined_at) != (member.participant_id, member.present.joined_at)
+        )
 
     async def _publish(self, room: Room, type_: str, payload: str, *, to: UserId | None, once: str) -> None:
         id_ = once or self.event_id()

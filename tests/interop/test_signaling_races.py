@@ -42,6 +42,7 @@ class Unsteady(RedisPresence):
         self.hold = False
         self.held, self.go_on = asyncio.Event(), asyncio.Event()
         self.is_deaf = False
+        self.late: list[RoomEvent] | None = None  # where there is a list, events wait in it
         self.delay_s = 0.0
 
     async def _run(self, name: str, *arguments: Any, **options: Any) -> Any:
@@ -72,8 +73,12 @@ class Unsteady(RedisPresence):
 
     def listener(self, deliver: Any) -> Any:
         def hear(event: RoomEvent) -> None:
-            if not self.is_deaf:
+            if self.late is not None:
+                self.late.append(event)
+            elif not self.is_deaf:
                 deliver(event)
+
+        self.deliver = deliver
 
         return super().listener(hear)
 
@@ -112,6 +117,35 @@ async def test_the_room_knows_of_a_take_over_before_the_new_connection_can_speak
     on = await watcher.expect("StateChanged", lambda p: p["userId"] == bob.user_id)
     assert on["payload"]["isVideoOn"] is True
     assert "StateChanged" not in second.types() or second.numbered() == sorted(set(second.numbered()))
+
+
+async def test_what_a_former_connection_still_says_holds_nothing_up_that_the_new_one_says(world: World) -> None:
+    process, presence = await unsteady(world, "p")
+    _, watcher = await world.enter(process)
+    bob = await world.person()
+    first = await world.join(process, bob)
+    presence.hold, presence.late = True, []
+    second = await world.connect(process)
+    await second.send("JoinRoom", {"roomId": world.room, "token": (await world.person(user_id=bob.user_id)).token})
+    await presence.held.wait()
+    publisher = process.worker._requests._publisher
+    await first.send("UpdateState", {"isHandRaised": True})
+    await eventually(lambda: publisher.suspect)
+    presence.go_on.set()
+    await second.expect("RoomJoined")
+    await second.send("UpdateState", {"isVideoOn": True})
+    room = process.worker.rooms.get(world.room)
+    assert room is not None
+    await eventually(
+        lambda: any(event.type == "StateChanged" and "true" in event.payload for event in presence.late or ())
+    )
+    waiting, presence.late = presence.late, None
+    for event in waiting:
+        presence.deliver(event)
+    on = await watcher.expect("StateChanged", lambda p: p["userId"] == bob.user_id and p["isVideoOn"])
+    assert watcher.types().count("StateChanged") == 2
+    assert watcher.numbered() == sorted(watcher.numbered())
+    assert on["seq"] == watcher.numbered()[-1]
 
 
 async def test_of_two_connections_of_one_person_the_one_that_entered_last_stays(world: World) -> None:
