@@ -17,7 +17,7 @@ from azure.keyvault.keys.aio import KeyClient
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 from pydantic import ValidationError
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError
 
 from conference.adapters.azure.calls import NO_RETRIES
 from conference.adapters.azure.credentials import endpoint_of, is_loopback
@@ -25,6 +25,7 @@ from conference.adapters.azure.wiring import storage_account, vault
 from conference.adapters.cosmos.containers import ALL
 from conference.adapters.credentials import ProcessCredential
 from conference.adapters.http_json import HttpJson
+from conference.adapters.redis.failures import FAILURES
 from conference.adapters.redis.wiring import open_redis
 from conference.adapters.sql import open_database
 from conference.domain.errors import Unavailable
@@ -99,7 +100,7 @@ async def _problem(check: Check) -> str:
         return _refusal(check, error)
     except ValueError as error:  # an adapter or an SDK that refuses a setting
         return f"{check.name} at {check.place}: {error}"
-    except (RedisError, Unavailable, OSError) as error:
+    except (*FAILURES, Unavailable) as error:
         return f"{check.name} at {check.place} cannot be reached ({type(error).__name__})."
     return ""
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -93,7 +93,9 @@ async def test_a_cost_that_never_fits_is_an_error_of_ours(limiter: RateLimiter, 
         await limiter.take("user", bucket, NOW, cost=cost)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(steps=st.lists(st.tuples(st.floats(0, 30), st.integers(1, 5)), max_size=12))
 async def test_both_decide_alike(client: Redis, shared: RedisRateLimiter, steps: list[tuple[float, int]]) -> None:
     await client.flushall()
@@ -140,6 +142,13 @@ async def test_without_redis_a_quarter_is_allowed(client: Redis, redis_server: R
     redis_server.kill()
     assert [await limiter.take("user", bucket, NOW) for _ in range(3)] == [0.0, 0.0, pytest.approx(30.0)]
     assert limiter.alone == 3
+
+
+async def test_a_cluster_without_nodes_decides_nothing_either() -> None:
+    away = RedisCluster(host="127.0.0.1", port=9, retry=Retry(NoBackoff(), 0))
+    limiter = RedisRateLimiter(away, timeout_s=2)
+    assert [await limiter.take("user", TRIES, NOW) for _ in range(2)] == [0.0, pytest.approx(60.0)]
+    assert limiter.alone == 2
 
 
 async def test_a_frozen_redis_costs_one_short_wait_a_pause(client: Redis, redis_server: RedisServer) -> None:

@@ -36,6 +36,17 @@ async def test_a_setting_that_cannot_be_read_is_a_sentence() -> None:
     assert "a real account is entered by identity" in found
 
 
+async def test_a_cluster_without_nodes_and_a_database_without_an_address_are_sentences() -> None:
+    secret = "c2VjcmV0"
+    wrong = {"PARLEY_DATABASE_URL": f"Server=sql;Password={secret}", "PARLEY_REDIS_CLUSTER": "true"}
+    found = await problems_of({"PARLEY_REDIS_URL": _nowhere("redis"), **wrong})
+    assert [sentence for sentence in found if "is not set" not in sentence and "No storage" not in sentence] == [
+        "The database at PARLEY_DATABASE_URL: "
+        "the address of the database is no URL of the form postgresql://user@host/name",
+        "Redis at 127.0.0.1:9 cannot be reached (RedisClusterException).",
+    ]
+
+
 async def test_an_address_that_holds_a_secret_is_refused_without_showing_it() -> None:
     secret = "c2VjcmV0"
     found = await problems_of(

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import RedisError
 
 from conference.adapters.memory.limits import MemoryRateLimiter, check
+from conference.adapters.redis.failures import FAILURES
 from conference.ports.limits import Bucket
 
 TIMEOUT_S: Final = 0.25
@@ -68,7 +68,7 @@ class RedisRateLimiter:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await self._shared(key, bucket, now, cost)
-            except (RedisError, OSError, TimeoutError):
+            except FAILURES:
                 self._failed_at = now
         self.alone += 1
         return self._fallback.take_now(key, stricter(bucket, cost), now, cost=cost)

@@ -12,9 +12,8 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
-from redis.exceptions import RedisClusterException, RedisError
-
 from conference.adapters.redis.client import RedisClient
+from conference.adapters.redis.failures import FAILURES
 from conference.adapters.redis.sharded import Message, ShardedPubSub
 from conference.adapters.redis.stored import event_of_message
 from conference.domain.errors import Unavailable
@@ -87,7 +86,7 @@ class RedisRoomListener:
                 try:
                     async for _ in self._heartbeats():
                         failed = False
-                except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
+                except FAILURES as error:
                     if not failed:
                         _log.warning("listening to rooms was interrupted", extra={"error": type(error).__name__})
                     failed = True
@@ -119,7 +118,7 @@ class RedisRoomListener:
                     await pubsub.ping()
         finally:
             self._subscribed.clear()
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
+            with contextlib.suppress(*FAILURES):
                 await pubsub.aclose()
 
     async def _next(self, pubsub: ShardedPubSub) -> Message | None:

@@ -21,9 +21,10 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import AuthenticationError, ConnectionError, MovedError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, ConnectionError, MovedError, ResponseError
 
 from conference.adapters.redis.connections import RenewingConnection
+from conference.adapters.redis.failures import FAILURES
 
 _READ_S: Final = 2.0
 _RETRY_S: Final = 0.2
@@ -135,7 +136,7 @@ class _Link:
         """Waits for nothing, so that no cancellation comes between: the read ends a moment later."""
         if self.read is not None:
             self.read.cancel()
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
+        with contextlib.suppress(*FAILURES):
             await self._connection.disconnect(nowait=True)
 
 
@@ -179,7 +180,7 @@ class ShardedPubSub:
         for name, link in tuple(self._links.items()):
             await self._guarded(name, link.ping())
         for channel, home in tuple(self._homes.items()):
-            with contextlib.suppress(RedisError):
+            with contextlib.suppress(*FAILURES):
                 if self._nodes.of(channel) != home:
                     await self.sunsubscribe(channel)
                     self._lose(channel)
@@ -220,7 +221,7 @@ class ShardedPubSub:
                 self._is_stale = False
             for channel in tuple(self._lost):
                 await self._subscribe(channel)
-        except (RedisError, OSError, TimeoutError):
+        except FAILURES:
             self._is_stale = isinstance(self._nodes, _Cluster)
             if not self._links:
                 raise
@@ -253,7 +254,7 @@ class ShardedPubSub:
                     self._lose(channel)
         except ResponseError:  # a word that the server does not take
             raise
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             await self._broken(name, error)
         else:
             self._heard(name, link, answer)
@@ -280,7 +281,7 @@ class ShardedPubSub:
     async def _guarded(self, name: str, sending: Any) -> None:
         try:
             await sending
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             await self._broken(name, error)
 
     async def _broken(self, name: str, error: Exception) -> None:

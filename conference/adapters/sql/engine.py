@@ -37,9 +37,12 @@ def open_database(url: str, *, pool_size: int = 10, statement_timeout_s: float |
     """The database at a SQLAlchemy URL: `sqlite:///file` or `postgresql://...`; a driver named in it is ignored.
 
     Connects lazily. `pool_size` and `statement_timeout_s` are PostgreSQL's; SQLite has one writer and a few readers.
-    Raises ValueError.
+    Raises ValueError, whose text does not show the URL: it may hold a password.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except sa.exc.ArgumentError:
+        raise ValueError("the address of the database is no URL of the form postgresql://user@host/name") from None
     match parsed.get_backend_name():
         case "sqlite":
             return SqliteDatabase(parsed)
