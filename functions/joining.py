@@ -207,7 +207,7 @@ async def _enter(services: Services, meeting: Meeting, joined: Joined, now: date
     """The way into the provider's room. Where there is none, a place that was taken for it is free again."""
     try:
         return await media.admit(services, meeting, joined.participant, now)
-    except Refused:
+    except Exception:
         if not joined.rejoined:
             place = joined.participant
             await services.meetings.mark_left(meeting.id, place.id, now=now, reason="provider-unavailable")

@@ -18,7 +18,7 @@ from conference.adapters.argon2 import Argon2Hasher
 from conference.adapters.credentials import ProcessCredential
 from conference.adapters.entra import EntraCallerVerifier
 from conference.adapters.files import FilesMediaFiles
-from conference.adapters.files.links import MEDIA_PATH, Links, shared_secret
+from conference.adapters.files.links import Links
 from conference.adapters.http_json import HttpJson
 from conference.adapters.jwt_tokens import JwtTokens
 from conference.adapters.key_ring import FileKeyRing
@@ -160,9 +160,7 @@ def _keys(chosen: Settings, azure: "AzureAdapters | None", ids: Ids) -> tuple[Si
 
 def _media_folder(chosen: Settings, clock: SystemClock) -> FilesMediaFiles:
     folder = chosen.media_folder
-    return FilesMediaFiles(
-        folder, clock, Links(f"{chosen.public_url}{MEDIA_PATH}", shared_secret(folder / "links.key"))
-    )
+    return FilesMediaFiles(folder, clock, Links.of(folder, chosen.public_url))
 
 
 def _services_elsewhere(

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from conference import telemetry
 from conference.adapters.files import FilesMediaFiles
-from conference.adapters.files.links import MEDIA_PATH, Links, shared_secret
+from conference.adapters.files.links import Links
 from conference.adapters.system import SystemClock
 from conference.settings import Settings, settings
 from local.edge import headers
@@ -65,7 +65,7 @@ def _media(chosen: Settings) -> Media | None:
     if chosen.media_files != "embedded":
         return None
     clock, folder = SystemClock(), chosen.media_folder
-    links = Links(f"{chosen.public_url}{MEDIA_PATH}", shared_secret(folder / "links.key"))
+    links = Links.of(folder, chosen.public_url)
     return Media(FilesMediaFiles(folder, clock, links), links, clock.now)
 
 

@@ -116,7 +116,7 @@ JSON = st.recursive(
 MEMBERS = st.sampled_from(["kek", "alg", "key", "nonce", "text", "more"])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(JSON | st.dictionaries(MEMBERS, st.text() | st.integers()) | st.lists(MEMBERS))
 async def test_whatever_is_no_sealed_text_is_a_value_error(other_ring: KeyRing, sealed: object) -> None:
     with pytest.raises(ValueError, match="this"):

@@ -29,8 +29,7 @@ def settings(tmp_path: Path) -> Settings:
 def files(settings: Settings) -> FilesMediaFiles:
     """As the Functions app has them, in a process of its own: folder and secret are what both share."""
     folder = settings.media_folder
-    links = Links(f"{settings.public_url}{MEDIA_PATH}", shared_secret(folder / "links.key"))
-    return FilesMediaFiles(folder, CLOCK, links)
+    return FilesMediaFiles(folder, CLOCK, Links.of(folder, settings.public_url))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from azure.core.exceptions import AzureError, HttpResponseError
 from azure.core.pipeline.transport import AioHttpTransport
 
 from conference.adapters import tls
+from conference.adapters.azure.calls import check_sign_in
 from conference.adapters.retries import Failure, Retries
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ SERVICE: Final = "Azure Communication Services"
 _BUSY: Final = frozenset({429, 503})  # the service did not begin
 _BROKEN: Final = frozenset({408, 500, 502, 504})
 _LONGEST_WAIT_S: Final = 3_600.0
+_SIGN_IN_AGAIN_S: Final = 5.0
 
 
 class TrustingTransport(AioHttpTransport):  # type: ignore[misc]  # the SDK gives it no type
@@ -78,9 +80,11 @@ class Calls:
 
 
 def judge(error: Exception) -> Failure | None:
-    """What an SDK's error says of a repetition; None for what is no SDK's error."""
+    """What an SDK's error says of a repetition; None for what is no SDK's error. Raises Unavailable for a sign-in that
+    failed."""
     if not isinstance(error, AzureError):
         return None
+    check_sign_in(error, SERVICE, _SIGN_IN_AGAIN_S)
     if not isinstance(error, HttpResponseError):
         # ServiceRequestError is also what azure-core makes of a connection that broke before the answer.
         return Failure(untouched=isinstance(error.inner_exception, ClientConnectorError))

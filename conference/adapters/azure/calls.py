@@ -49,13 +49,18 @@ class Calls:
         status = getattr(error, "status_code", None)
         if status in PASSING or isinstance(error, ServiceRequestError | ServiceResponseError | OSError):
             return Failure(after_s=min(_asked(error), self._retries.wait_s), reason=reason(error))
-        if isinstance(error, ClientAuthenticationError) and status not in (401, 403):
-            # The sign-in itself, which has had retries of its own. It names nobody, so its text may be logged.
-            log.error("the sign-in to Azure failed", extra={"service": self._what, "reason": error.message})
-            raise Unavailable("the sign-in to Azure", after_s=self._retries.wait_s) from error
+        check_sign_in(error, self._what, self._retries.wait_s)
         if isinstance(error, HttpResponseError) and status not in (None, 403):
             return None
         return Failure(retryable=False, reason=reason(error))
+
+
+def check_sign_in(error: Exception, what: str, after_s: float) -> None:
+    """Raises Unavailable where the sign-in itself failed, and no service was asked for `what`."""
+    if isinstance(error, ClientAuthenticationError) and error.status_code not in (401, 403):
+        # It has had retries of its own. It names nobody, so its text may be logged.
+        log.error("the sign-in to Azure failed", extra={"service": what, "reason": error.message})
+        raise Unavailable("the sign-in to Azure", after_s=after_s) from error
 
 
 def reason(error: Exception) -> str:

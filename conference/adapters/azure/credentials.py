@@ -34,12 +34,13 @@ def is_loopback(endpoint: str) -> bool:
     return addresses.is_loopback(urlsplit(endpoint).hostname)
 
 
-def is_emulator(endpoint: str) -> bool:
-    """Whether the endpoint is an emulator's: on this machine, or Azurite's account in the path, as no cloud has it."""
-    return is_loopback(endpoint) or urlsplit(endpoint).path.strip("/") == EMULATOR_ACCOUNT
+def is_emulator(endpoint: str, *, storage: bool = False) -> bool:
+    """Whether the endpoint is an emulator's: on this machine, or, for `storage`, with Azurite's account in the path,
+    as no cloud has it."""
+    return is_loopback(endpoint) or (storage and urlsplit(endpoint).path.strip("/") == EMULATOR_ACCOUNT)
 
 
-def endpoint_of(setting: str, endpoint: str) -> str:
+def endpoint_of(setting: str, endpoint: str, *, storage: bool = False) -> str:
     """The endpoint without a slash at its end. Raises ValueError where it is a connection string, no URL, carries a
     secret, or is http and no emulator's."""
     if any(mark in endpoint.lower() for mark in _MARKS):
@@ -49,14 +50,14 @@ def endpoint_of(setting: str, endpoint: str) -> str:
         raise ValueError(f"{setting} is no https address.")
     if parts.query or parts.username or parts.password:
         raise ValueError(f"{setting} carries more than an address. Leave out user, key and signature.")
-    if parts.scheme == "http" and not is_emulator(endpoint):
+    if parts.scheme == "http" and not is_emulator(endpoint, storage=storage):
         raise ValueError(f"{setting} has to be an https address: http is for emulators.")
     return endpoint.rstrip("/")
 
 
-def emulator_key(setting: str, endpoint: str, key: str) -> str:
+def emulator_key(setting: str, endpoint: str, key: str, *, storage: bool = False) -> str:
     """The key, which may be empty. Raises ValueError where there is one and the endpoint is no emulator's."""
-    if key and not is_emulator(endpoint):
+    if key and not is_emulator(endpoint, storage=storage):
         raise ValueError(
             f"{setting} is accepted for emulators only. Remove it: Parley signs in to Azure with its managed identity, "
             "or with your own sign-in (az login)."

@@ -33,9 +33,10 @@ def storage_account(
     given = chosen.storage_endpoint(service)
     if not given:
         raise ValueError(f"{setting} is not set. Give it, or the name of the account in PARLEY_STORAGE_ACCOUNT.")
-    endpoint = endpoint_of(setting, given)
+    endpoint = endpoint_of(setting, given, storage=True)
     secret = chosen.storage_key
-    key = emulator_key("PARLEY_STORAGE_KEY", endpoint, secret.get_secret_value() if secret else "")
+    given_key = secret.get_secret_value() if secret else ""
+    key = emulator_key("PARLEY_STORAGE_KEY", endpoint, given_key, storage=True)
     if not key and endpoint.startswith("http:"):
         raise ValueError(f"{setting} is an emulator's http address, which needs its account key: PARLEY_STORAGE_KEY.")
     return endpoint, {"credential": key or credential.token(endpoint), **_trust(chosen, endpoint)}

@@ -5,7 +5,7 @@ import hmac
 import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from conference.adapters import disk
@@ -30,6 +30,11 @@ class Links:
 
     def __init__(self, base: str, secret: bytes) -> None:
         self._base, self._secret = base.rstrip("/"), secret
+
+    @classmethod
+    def of(cls, folder: Path, public_url: str) -> Self:
+        """Those to the files of `folder`, served by the local origin. Raises OSError."""
+        return cls(public_url.rstrip("/") + MEDIA_PATH, shared_secret(folder / "links.key"))
 
     def link(self, name: str, now: datetime, life: timedelta = LONGEST_LINK) -> str:
         ends = int((now + checked_life(life)).timestamp())

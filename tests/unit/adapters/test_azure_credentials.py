@@ -34,7 +34,7 @@ EMULATORS = [
 
 @pytest.mark.parametrize("endpoint", EMULATORS)
 def test_a_key_is_accepted_for_an_emulator(endpoint: str) -> None:
-    assert emulator_key("PARLEY_STORAGE_KEY", endpoint, EMULATOR_KEY) == EMULATOR_KEY
+    assert emulator_key("PARLEY_STORAGE_KEY", endpoint, EMULATOR_KEY, storage=True) == EMULATOR_KEY
 
 
 @pytest.mark.parametrize("endpoint", [CLOUD, "https://127.0.0.1.example.com", "https://localhost.example.com", ""])
@@ -71,7 +71,15 @@ def test_any_text_is_an_endpoint_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize("endpoint", [*EMULATORS, CLOUD, f"{CLOUD}/"])
 def test_an_endpoint_loses_the_slash_at_its_end(endpoint: str) -> None:
-    assert endpoint_of("PARLEY_BLOB_ENDPOINT", endpoint) == endpoint.rstrip("/")
+    assert endpoint_of("PARLEY_BLOB_ENDPOINT", endpoint, storage=True) == endpoint.rstrip("/")
+
+
+def test_azurites_account_makes_no_emulator_of_another_service() -> None:
+    endpoint = f"https://parley.communication.azure.com/{EMULATOR_ACCOUNT}"
+    with pytest.raises(ValueError, match="for emulators only"):
+        emulator_key("PARLEY_ACS_ACCESS_KEY", endpoint, "c2VjcmV0")
+    with pytest.raises(ValueError, match="has to be an https address"):
+        endpoint_of("PARLEY_ACS_ENDPOINT", endpoint.replace("https", "http"))
 
 
 async def test_all_of_azure_is_reached_with_one_credential() -> None:
