@@ -14,7 +14,7 @@ from conference.adapters.blob.client import Container
 from conference.ports.media_files import Draft
 from local.azurite.server import Azurite
 from tests.bench.results import Result
-from tests.support.azurite import free_ports
+from tests.support.ports import free_ports
 
 NAMES: Final = ("blob.upload_mb_per_s",)
 BLOCK_BYTES: Final = 4 * 2**20

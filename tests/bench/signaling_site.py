@@ -32,8 +32,8 @@ from conference.domain.meetings import Meeting, MeetingSettings, Role
 from conference.ports.meetings import Joined, JoinRequest, MeetingStore
 from tests.bench.measuring import started
 from tests.support.fake_sfu import FakeSfu
+from tests.support.ports import free_port
 from tests.support.redis import RedisServer, find_server
-from tests.support.system import free_port
 
 ORIGIN: Final = "http://127.0.0.1:8080"
 READY_S: Final = 30.0

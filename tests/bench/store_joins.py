@@ -30,8 +30,8 @@ from conference.ports.meetings import Joined, MeetingStore
 from tests.bench.databases import postgresql
 from tests.bench.measuring import started
 from tests.bench.results import Result, percentile
-from tests.support.emulators import free_port
 from tests.support.meetings import a_join, a_meeting, user
+from tests.support.ports import free_port
 from tests.support.waiting import eventually, is_ready
 
 ADAPTERS: Final = ("sqlite", "postgresql", "cosmos")

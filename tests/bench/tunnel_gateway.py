@@ -21,7 +21,7 @@ from aiohttp import web
 from tests.bench.dataplane_slope import process_cpu_s
 from tests.bench.measuring import resident_kb, started
 from tests.bench.results import Result, percentile
-from tests.support.system import free_port
+from tests.support.ports import free_port
 from tests.support.tunnel_client import Kind, TunnelClient
 
 NAMES: Final = (

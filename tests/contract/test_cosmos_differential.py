@@ -18,7 +18,8 @@ import aiohttp
 import pytest
 
 from tests.support.cosmos import cosmos_server, signed
-from tests.support.emulators import free_port, started
+from tests.support.emulators import started
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.contract
 

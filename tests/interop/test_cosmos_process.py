@@ -19,8 +19,8 @@ from conference.ports.meetings import Joined, MeetingStore
 from conference.settings import Settings
 from functions.wiring import build
 from media_workers.signaling.wiring import build as build_signaling
-from tests.support.emulators import free_port
 from tests.support.meetings import HOST, a_join, a_meeting, user
+from tests.support.ports import free_port
 from tests.support.waiting import eventually, is_ready
 
 pytestmark = pytest.mark.interop

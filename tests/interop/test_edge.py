@@ -20,6 +20,7 @@ from local.edge.certificates import Certificates
 from local.edge.files import Files
 from local.edge.server import Edge, Limits
 from local.edge.wiring import running
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.interop
 
@@ -129,11 +130,6 @@ def _web_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture(autouse=True)
 def _logs_are_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A logging configuration made by another test switches off the loggers that are there."""
@@ -153,7 +149,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
             web_dir=_web_folder(tmp_path),
             functions_port=port,
             signaling_port=port,
-            identity_port=_free_port(),
+            identity_port=free_port(),
         )
         edge_port = await stack.enter_async_context(running(settings))
         http = await stack.enter_async_context(aiohttp.ClientSession())
@@ -347,7 +343,7 @@ async def test_a_large_transfer_through_a_websocket_is_complete_and_in_order(rig
 
 
 async def test_a_signaling_worker_that_is_down_closes_the_socket_with_try_again_later(tmp_path: Path) -> None:
-    dead = _free_port()
+    dead = free_port()
     settings = Settings(data_dir=tmp_path, port=0, web_dir=_web_folder(tmp_path), signaling_port=dead)
     async with running(settings) as port, aiohttp.ClientSession() as http:
         address = f"http://127.0.0.1:{port}/v1/signal"

@@ -18,8 +18,8 @@ from azure.communication.rooms.aio import RoomsClient
 from azure.core.credentials import AzureKeyCredential
 from azure.core.exceptions import HttpResponseError
 
-from tests.support.system import free_port
-from tests.support.waiting import eventually
+from tests.support.ports import free_port
+from tests.support.waiting import eventually, is_ready
 
 pytestmark = pytest.mark.interop
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,15 +51,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     )
     try:
         async with aiohttp.ClientSession() as http:
-
-            async def is_ready() -> bool:
-                try:
-                    async with http.get(f"{origin}/ready") as response:
-                        return response.status == 200
-                except aiohttp.ClientError:
-                    return False
-
-            await eventually(is_ready, within_s=30)
+            await eventually(lambda: is_ready(origin), within_s=30)
             key = (tmp_path / "acs" / "access_key").read_text()
             credential = AzureKeyCredential(key)
             async with (

@@ -19,8 +19,9 @@ from local.runner.readiness import is_ready
 from local.runner.specs import Site, Spec
 from local.runner.supervisor import Patience, StartFailed, Supervisor
 from local.runner.wiring import turn_ports
+from tests.support.ports import free_port
 from tests.support.small_system import SERVER
-from tests.support.system import ROOT, free_port
+from tests.support.system import ROOT
 
 pytestmark = pytest.mark.interop
 

@@ -5,9 +5,8 @@ takes `driven_clock` sees Azurite at the time of that clock, and no other time p
 """
 
 import os
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -19,16 +18,10 @@ from conference.adapters.memory.clock import ManualClock
 from local.azurite.server import Azurite, Certificate
 from local.edge.certificates import Certificates
 from tests.support.emulators import require
+from tests.support.ports import free_ports
 
 CLOCK_MODULE: Final = Path(__file__).with_name("azurite_clock.cjs")
 _numbers = count(1)
-
-
-def free_ports(number: int) -> list[int]:
-    """Loopback ports that nobody has, all different."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def fresh_name() -> str:

@@ -26,12 +26,6 @@ def require(program: str) -> None:
     pytest.skip(reason)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def started(program: str, port: int, *arguments: str) -> Iterator[None]:
     """The program with its arguments, once it listens at `port`. Raises RuntimeError where it does not in time."""

@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tests.support.ports import free_port
 
 START_DEADLINE_S: Final = 30.0
 _UNPRIVILEGED: Final = ("postgres", "nobody")
@@ -50,12 +51,6 @@ def _server_user() -> str | None:
     return next(name for name in _UNPRIVILEGED if name in known)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class PostgresServer:
     """One cluster in a temporary folder."""
 
@@ -68,7 +63,7 @@ class PostgresServer:
         self._folder = Path(tempfile.mkdtemp(prefix="parley-postgres-", dir="/tmp" if self._user else None))
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
-        self.port = _free_port()
+        self.port = free_port()
         if self._user:
             shutil.chown(self._folder, self._user)
         cluster = ["-D", str(self._folder / "data"), "-U", "parley", "-A", "trust", "-E", "UTF8", "--no-sync"]

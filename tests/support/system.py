@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Final
+
+from tests.support.ports import free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 READY: Final = re.compile(r"Parley is ready at (\S+)")
@@ -30,13 +31,6 @@ class System:
     process: subprocess.Popen[str]
     seconds_to_ready: float
     lines: list[str] = field(default_factory=list)
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
