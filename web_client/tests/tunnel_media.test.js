@@ -269,8 +269,9 @@ test('a track is opened when the call has joined, muted with its camera, and clo
     { stream: 1, rid: 'q', width: 320, height: 180 },
     { stream: 3, rid: 'h', width: 640, height: 360 },
   ]);
-  assert.deepEqual(told.map(({ type }) => type), ['start', 'active']); // prettier-ignore
+  assert.deepEqual(told.map(({ type }) => type), ['start', 'read', 'active']); // prettier-ignore
   await media.setTrack('camera', null);
+  assert.deepEqual(told.slice(3).map(({ type }) => type), ['stop', 'active', 'release']); // prettier-ignore
   assert.deepEqual(tunnel.controls().map(({ type, muted }) => [type, muted]), [['Muted', true], ['Muted', true]]); // prettier-ignore
   await media.setTrack('screen', camera());
   const share = tunnel.controls()[0].trackId;
@@ -278,7 +279,8 @@ test('a track is opened when the call has joined, muted with its camera, and clo
   assert.deepEqual(tunnel.controls(), [{ type: 'CloseTrack', trackId: share }]);
 });
 
-test('a new tunnel carries the same tracks on streams of its own', async () => {
+test('a new tunnel carries the same tracks on streams of its own, captured once', async () => {
+  const read = () => told.filter(({ type }) => type === 'read' || type === 'release').map(({ type }) => type);
   await media.setTrack('camera', camera());
   for (const tunnel of [new FakeTunnel(), new FakeTunnel()]) {
     media.attach(tunnel);
@@ -286,6 +288,12 @@ test('a new tunnel carries the same tracks on streams of its own', async () => {
     const [{ trackId, streams }] = tunnel.controls();
     assert.deepEqual([trackId, streams[0].stream], [media.local.get('camera').trackId, 1]);
   }
+  assert.equal(told.filter(({ type }) => type === 'start').length, 2);
+  assert.deepEqual(read(), ['read']);
+  await media.setTrack('camera', camera());
+  assert.deepEqual(read(), ['read', 'release', 'read']);
+  await media.setTrack('camera', null);
+  assert.deepEqual(read(), ['read', 'release', 'read', 'release']);
 });
 
 test('a picture is captured once, also where its tunnel is replaced before the capture is up', async () => {

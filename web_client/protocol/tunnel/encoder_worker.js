@@ -1,9 +1,10 @@
 /**
  * Encodes what is sent in frames, off the page's thread: takes the readables of MediaStreamTrackProcessors, or what
- * `capture.js` gives in their place, and gives chunks.
+ * `capture.js` gives in their place, and gives chunks. A track is read on while its encoder is made anew.
  *
- * In: `start` ({source, readable, layers, active}), without a readable then `picture` ({source, frame}) or `sound` ({source,
- * samples, sampleRate, timestamp}); `stop` ({source}), `active` ({source, active}), `keyFrame` ({stream}).
+ * In: `read` ({source, readable}) and `release` ({source}), or else `picture` ({source, frame}) and `sound` ({source, samples,
+ * sampleRate, timestamp}); `start` ({source, layers, active}), `stop` ({source}), `active` ({source, active}), `keyFrame`
+ * ({stream}), `forget` ({stream}).
  * Out: `chunk` ({stream, timestamp, isKey, isDiscardable, data}), where sound begins with its level octet; `clock`
  * ({stream, timestamp, ntpMs}) every two seconds; `error` ({message}).
  */
@@ -23,8 +24,10 @@ const OPUS = { format: 'opus', frameDuration: 20_000, application: 'voip', usedt
 
 /** Clocks outlive their encoders: a stream goes on with another device. @type {Map<number, RtpClock>} */
 const clocks = new Map();
-/** @type {Map<string, VideoSource | AudioSource>} */
+/** What is encoded. @type {Map<string, VideoSource | AudioSource>} */
 const sources = new Map();
+/** What reads the tracks. @type {Map<string, Reader>} */
+const readers = new Map();
 /** The worker's own scope. @type {any} */
 const scope = globalThis;
 
@@ -42,34 +45,49 @@ function failed(error) {
 
 const unixMs = () => performance.timeOrigin + performance.now();
 
-/** What sources share: read until the track ends or `stop`. */
+/** Takes what a track gives to its encoder, as long as there is one, until the track ends or `stop`. */
+class Reader {
+  #isOpen = true;
+  #reader;
+
+  /** @param {string} source @param {ReadableStream} readable */
+  constructor(source, readable) {
+    this.#reader = readable.getReader();
+    this.#run(source).catch(failed);
+  }
+
+  /** @param {string} source */
+  async #run(source) {
+    for (;;) {
+      const { done, value } = await this.#reader.read();
+      if (done) return;
+      if (this.#isOpen) take(source, value);
+      else value.close();
+    }
+  }
+
+  stop() {
+    this.#isOpen = false;
+    this.#reader.cancel().catch(() => {}); // the track may have ended already
+  }
+}
+
+/** @param {string} source @param {any} data a VideoFrame or AudioData, which is closed */
+function take(source, data) {
+  try {
+    sources.get(source)?.take(data);
+  } finally {
+    data.close();
+  }
+}
+
+/** What both kinds share. */
 class Source {
-  isOpen = true;
   #toldAt = 0;
 
-  /** @param {ReadableStream | null} readable null where frames are pushed @param {OpenLayer[]} layers */
-  constructor(readable, layers) {
+  /** @param {OpenLayer[]} layers */
+  constructor(layers) {
     this.layers = layers;
-    this.reader = readable?.getReader();
-    if (this.reader) this.#read(this.reader).catch(failed);
-  }
-
-  /** @param {ReadableStreamDefaultReader} reader */
-  async #read(reader) {
-    while (this.isOpen) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      this.push(value);
-    }
-  }
-
-  /** @param {any} data a VideoFrame or AudioData, which is closed */
-  push(data) {
-    try {
-      if (this.isOpen) this.take(data);
-    } finally {
-      data.close();
-    }
   }
 
   /** @param {any} data a VideoFrame or AudioData, closed afterwards */
@@ -93,10 +111,7 @@ class Source {
     void active;
   }
 
-  stop() {
-    this.isOpen = false;
-    this.reader?.cancel().catch(() => {}); // the track may have ended already
-  }
+  stop() {}
 }
 
 class VideoSource extends Source {
@@ -121,7 +136,6 @@ class VideoSource extends Source {
 
   /** @override */
   stop() {
-    super.stop();
     for (const output of this.outputs) output.close();
   }
 }
@@ -301,30 +315,33 @@ class AudioSource extends Source {
 
   /** @override */
   stop() {
-    super.stop();
     if (this.encoder && this.encoder.state !== 'closed') this.encoder.close();
   }
 }
 
 /** What the page asks for. @type {Record<string, (message: any) => void>} */
 const HANDLERS = {
-  start: ({ source, readable, layers, active }) => {
+  read: ({ source, readable }) => {
+    readers.get(source)?.stop();
+    readers.set(source, new Reader(source, readable));
+  },
+  release: ({ source }) => {
+    readers.get(source)?.stop();
+    readers.delete(source);
+  },
+  start: ({ source, layers, active }) => {
     sources.get(source)?.stop();
     const isVideo = source === 'camera' || source === 'screen';
-    const opened = isVideo ? new VideoSource(readable, layers) : new AudioSource(readable, layers);
+    const opened = isVideo ? new VideoSource(layers) : new AudioSource(layers);
     opened.setActive(active);
     sources.set(source, opened);
   },
-  picture: ({ source, frame }) => {
-    const taker = sources.get(source);
-    if (taker) taker.push(frame);
-    else frame.close();
-  },
+  picture: ({ source, frame }) => take(source, frame),
   sound: ({ source, samples, sampleRate, timestamp }) => {
     const numberOfFrames = samples.length;
     const format = 'f32-planar';
     const data = { format, sampleRate, numberOfFrames, numberOfChannels: 1, timestamp, data: samples };
-    sources.get(source)?.push(new AudioData(/** @type {AudioDataInit} */ (data)));
+    take(source, new AudioData(/** @type {AudioDataInit} */ (data)));
   },
   stop: ({ source }) => {
     sources.get(source)?.stop();

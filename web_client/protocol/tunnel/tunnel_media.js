@@ -24,6 +24,7 @@ const LAST_STREAM = 65_535;
  * @typedef {import('./encoding.js').Layer & {stream: number}} OpenLayer
  * @typedef {{trackId: string, isVideo: boolean, layers: OpenLayer[], playing: MediaStreamTrack | null, active: string, isMuted: boolean}} Opened
  * @typedef {{info: import('../messages.d.ts').TrackInfo, player: AudioPlayer | VideoPlayer, received: Received | null}} Remote
+ * @typedef {{track: MediaStreamTrack, end: () => void}} Captured
  * @typedef {'all' | 'low' | 'audio'} Level
  */
 
@@ -44,8 +45,8 @@ export class TunnelMedia extends Emitter {
   #wanted = new Map();
   /** @type {Worker | null} */
   #worker = null;
-  /** Ends of captures, where the browser has no MediaStreamTrackProcessor. @type {Map<Source, () => void>} */
-  #capturing = new Map();
+  /** What is being captured, and how that ends. @type {Map<Source, Captured>} */
+  #captured = new Map();
   #stream = 1;
   #isJoined = false;
   #isClosed = false;
@@ -170,6 +171,7 @@ export class TunnelMedia extends Emitter {
       this.#shut(source);
     }
     this.#send(source);
+    if (!track) this.#release(source);
   }
 
   /** Opens what is to be sent and is not yet open, and encodes it. @param {Source} source */
@@ -204,32 +206,48 @@ export class TunnelMedia extends Emitter {
 
   /** @param {Source} source @param {MediaStreamTrack} track @param {Opened} opened */
   #encode(source, track, { layers }) {
-    const { MediaStreamTrackProcessor: Processor } = /** @type {any} */ (globalThis);
     this.#worker ??= this.#start();
     const active = layers.map(() => false); // until it is known which
-    const start = { type: 'start', source, layers, active };
-    this.#capturing.get(source)?.();
-    this.#capturing.delete(source);
-    if (Processor) {
-      const { readable } = new Processor({ track });
-      this.#worker.postMessage({ ...start, readable }, [readable]);
-    } else {
-      this.#worker.postMessage({ ...start, readable: null });
-      this.#capture(source, track, this.#worker).catch((error) => this.emit('error', error));
-    }
+    this.#worker.postMessage({ type: 'start', source, layers, active });
+    // A capture outlives its encoder: in Chromium a second processor of a track may get one picture and no more, since
+    // pictures that were on their way to the first count as held.
+    if (this.#captured.get(source)?.track !== track) this.#capture(source, track, this.#worker);
   }
 
   /** @param {Source} source @param {MediaStreamTrack} track @param {Worker} worker */
-  async #capture(source, track, worker) {
-    const { capture } = await import('./capture.js');
-    const type = track.kind === 'video' ? 'picture' : 'sound';
-    const end = await capture(track, (data, transfer) => worker.postMessage({ type, source, ...data }, transfer));
-    if (this.#opened.get(source)?.playing !== track) {
-      end();
+  #capture(source, track, worker) {
+    this.#release(source);
+    /** @type {Captured} */
+    const captured = { track, end: () => worker.postMessage({ type: 'release', source }) };
+    this.#captured.set(source, captured);
+    const { MediaStreamTrackProcessor: Processor } = /** @type {any} */ (globalThis);
+    if (Processor) {
+      const { readable } = new Processor({ track });
+      worker.postMessage({ type: 'read', source, readable }, [readable]);
       return;
     }
-    this.#capturing.get(source)?.(); // one that was begun for a former tunnel, and came up since
-    this.#capturing.set(source, end);
+    this.#captureInPage(source, captured, worker).catch((error) => {
+      if (this.#captured.get(source) === captured) this.#captured.delete(source);
+      this.emit('error', error);
+    });
+  }
+
+  /** Where the browser has no MediaStreamTrackProcessor. @param {Source} source @param {Captured} captured @param {Worker} worker */
+  async #captureInPage(source, captured, worker) {
+    captured.end = () => {}; // until it is up
+    const { capture } = await import('./capture.js');
+    const type = captured.track.kind === 'video' ? 'picture' : 'sound';
+    const give = (/** @type {object} */ data, /** @type {Transferable[]} */ transfer) => worker.postMessage({ type, source, ...data }, transfer); // prettier-ignore
+    const end = await capture(captured.track, give);
+    if (this.#captured.get(source) === captured) captured.end = end;
+    else end();
+  }
+
+  /** @param {Source} source */
+  #release(source) {
+    const captured = this.#captured.get(source);
+    this.#captured.delete(source);
+    captured?.end();
   }
 
   #start() {
@@ -276,8 +294,6 @@ export class TunnelMedia extends Emitter {
 
   /** @param {Source} source */
   #stopEncoding(source) {
-    this.#capturing.get(source)?.();
-    this.#capturing.delete(source);
     this.#worker?.postMessage({ type: 'stop', source });
   }
 
@@ -383,6 +399,7 @@ export class TunnelMedia extends Emitter {
     clearInterval(this.#timer);
     this.#timer = undefined;
     this.#forget();
+    for (const source of [...this.#captured.keys()]) this.#release(source);
     closeAudio();
     this.#worker?.terminate();
     this.#worker = null;
