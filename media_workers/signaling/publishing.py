@@ -84,8 +84,8 @@ class Publisher:
             self._late(room, LateEvent(id_, name, text, None))
 
     async def _is_replaced(self, member: Member) -> bool:
-        """Whether the person has joined anew since, maybe on another process. That told the room all that is to be told of
-        this seat; and an event that waited here would be told before it, and hold up what the new seat tells."""
+        """Whether the person has joined anew since, maybe on another process. That told the room all that is to be told
+        of this seat; an event that waited here would be told before it, and hold up what the new seat tells."""
         view = await self._services.presence.view(member.room.id)
         stored = view.participants.get(member.user_id) if view is not None else None
         ours = (member.present.connection_id, member.stored_as)
