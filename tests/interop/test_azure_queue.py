@@ -110,7 +110,8 @@ async def test_a_body_over_64_kib_is_refused_before_it_is_sent(
     with pytest.raises(ValueError, match="at most 65536 bytes"):
         await queue.send(name, "ä" * (LARGEST_BYTES // 2) + "a", now=NOW)
     assert front.seen == 0
-    await queue.send(name, "ä" * (LARGEST_BYTES // 2), now=NOW)
+    # In ASCII: Azurite counts a character of two bytes as three or more where it comes in two pieces.
+    await queue.send(name, "a" * LARGEST_BYTES, now=NOW)
 
 
 async def test_nothing_is_lost_or_doubled_while_azurite_is_frozen(azurite: Azurite, name: str) -> None:
