@@ -303,6 +303,18 @@ async def test_a_join_that_the_provider_misses_takes_no_place(
     assert await stage.services.meetings.live_count(MeetingId(meeting["id"]), stage.clock.now()) == 1
 
 
+async def test_a_join_that_fails_by_a_fault_of_ours_takes_no_place(
+    stage: Any, ada: Any, ben: Any, acs: MemoryMediaProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*args: object, **options: object) -> None:
+        raise RuntimeError("a fault")
+
+    meeting = await ada.creates_meeting(settings={"mediaProvider": "acs", "maxParticipants": 2})
+    monkeypatch.setattr(acs, "admit", fails)
+    assert (await ben.joins(meeting["id"])).status_code == 500
+    assert await stage.services.meetings.live_count(MeetingId(meeting["id"]), stage.clock.now()) == 0
+
+
 async def test_a_meeting_outlives_the_providers_set_up(stage: Any, ada: Any, acs: MemoryMediaProvider) -> None:
     meeting = await ada.creates_meeting(**ACS)
     stage.change(providers={MediaProvider.PARLEY: OwnMedia()})
