@@ -6,6 +6,7 @@ fails.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -44,10 +45,9 @@ class QueuePump:
         pause_s = _FIRST_PAUSE_S
         while not self._stopped.is_set():
             pause_s = _FIRST_PAUSE_S if await self._round() else min(pause_s * 2, slowest_s)
-            try:
-                await asyncio.wait_for(self._stopped.wait(), pause_s)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._stopped.wait()
 
     async def _round(self) -> int:
         """One batch; gives its size."""

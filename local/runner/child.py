@@ -89,7 +89,8 @@ class Child:
         code = await self._process.wait()
         with contextlib.suppress(TimeoutError):
             # A grandchild may hold the pipe open: it does not keep the runner.
-            await asyncio.wait_for(asyncio.shield(self._copying), 1)
+            async with asyncio.timeout(1):
+                await asyncio.shield(self._copying)
         self.signal(signal.SIGKILL)  # whatever is left of its session
         return code
 

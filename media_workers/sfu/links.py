@@ -62,7 +62,8 @@ class Link:
     async def flush(self, deadline_s: float) -> None:
         """Waits until all has been written, for at most `deadline_s`."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._queue.join(), deadline_s)
+            async with asyncio.timeout(deadline_s):
+                await self._queue.join()
 
 
 class ControlServer:

@@ -192,7 +192,8 @@ class Transports:
 
         async def close() -> None:
             try:
-                await asyncio.wait_for(endpoint.close(), CLOSE_TIMEOUT_S)  # its last datagrams still need the transport
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await endpoint.close()  # its last datagrams still need the transport
             except Exception:  # whatever state a peer has brought OpenSSL into, the transport goes
                 _logger.exception("a DTLS association did not close")
             finally:

@@ -179,7 +179,8 @@ class Worker:
         await self._announce()
         self._control.announce_draining()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._core.idle.wait(), self._config.drain_s)
+            async with asyncio.timeout(self._config.drain_s):
+                await self._core.idle.wait()
 
     async def stop(self) -> None:
         """Ends every session, tells its owner, withdraws the node and closes the ports."""

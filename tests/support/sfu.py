@@ -167,7 +167,8 @@ class ControlLink:
         identifier = str(self._count)
         future = self._replies[identifier] = asyncio.get_running_loop().create_future()
         await self._socket.send_str(encode(Message(type(payload).__name__, payload, id=identifier)))
-        return await asyncio.wait_for(future, 10)
+        async with asyncio.timeout(10):  # asyncio.wait_for would lose a cancellation that comes with the answer
+            return await future
 
     def of(self, kind: type[Payload], **fields: Any) -> list[Any]:
         return [e for e in self.events if isinstance(e, kind) and all(getattr(e, k) == v for k, v in fields.items())]

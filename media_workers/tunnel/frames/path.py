@@ -257,5 +257,6 @@ class MediaPath:
         self._set("closed")
         if self._dtls is not None:
             with contextlib.suppress(Exception):  # whatever state OpenSSL is in, the socket goes
-                await asyncio.wait_for(self._dtls.close(), CLOSE_S)
+                async with asyncio.timeout(CLOSE_S):
+                    await self._dtls.close()
         self._give_back()
