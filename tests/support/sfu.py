@@ -165,7 +165,8 @@ class ControlLink:
     async def ask(self, payload: Payload) -> Payload:
         self._count += 1
         identifier = str(self._count)
-        future = self._replies[identifier] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
+        self._replies[identifier] = future
         await self._socket.send_str(encode(Message(type(payload).__name__, payload, id=identifier)))
         async with asyncio.timeout(10):  # asyncio.wait_for would lose a cancellation that comes with the answer
             return await future
